@@ -1,0 +1,112 @@
+"""Names: where every artifact lies. No other module spells a file name of the road."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def bundled(name: str) -> Path:
+    """Path of something that travels with saelab ("app", "configs", "artifacts/demo-model"): checkout or wheel.
+
+    A wheel carries these folders inside the package; a checkout has them at its top level. The path may not exist.
+    """
+    inside = _PACKAGE / "_bundle" / name
+    return inside if inside.exists() else _PACKAGE.parent / name
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Everything about one dictionary: `runs/<name>/`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:09d}"
+
+    @property
+    def dictionary(self) -> Path:
+        return self.root / "dictionary"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "evaluation"
+
+    def report(self, suite: str) -> Path:
+        return self.evaluation / f"{suite}.json"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+
+@dataclass(frozen=True)
+class ActivationPaths:
+    """A directory of harvested activations: `activations/<name>/`."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    def tokens(self, shard: int) -> Path:
+        return self.root / f"tokens-{shard:05d}.safetensors"
+
+    def activations(self, site: str, shard: int) -> Path:
+        return self.root / site / f"x-{shard:05d}.safetensors"
+
+    def gradients(self, site: str, shard: int) -> Path:
+        return self.root / site / f"grad-{shard:05d}.safetensors"
+
+
+@dataclass(frozen=True)
+class DictionaryPaths:
+    """A finished dictionary: `dictionary/`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "dictionary.safetensors"
+
+    @property
+    def golden(self) -> Path:
+        return self.root / "golden.safetensors"
+
+
+@dataclass(frozen=True)
+class CheckpointPaths:
+    """State of a run at one step: `checkpoints/step-N/`."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.json"
+
+    @property
+    def tensors(self) -> Path:
+        return self.root / "state.safetensors"
