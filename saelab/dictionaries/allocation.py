@@ -1,0 +1,102 @@
+"""Allocation: under which constraint is the batch's budget of k·B matches spent?"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saelab.dictionaries.config import FeatureChoice
+from saelab.dictionaries.zipf import fit_zipf
+from saelab.kernels.backend import Backend
+from saelab.kernels.codes import SparseCodes
+
+
+class TokenAllocation:
+    """`sum_i S_ti = k` for every token. Source: arXiv 2406.04093."""
+
+    def select(self, scores: Float[Tensor, "B F"], k: int, backend: Backend) -> SparseCodes:
+        return backend.select_token(scores, k)
+
+
+class MutualAllocation:
+    """`sum_ti S_ti = k·B` and nothing else. Source: arXiv 2411.02124 (the same rule as arXiv 2412.06410)."""
+
+    def select(self, scores: Float[Tensor, "B F"], k: int, backend: Backend) -> SparseCodes:
+        return backend.select_mutual(scores, k * scores.shape[0])
+
+
+class FeatureAllocation:
+    """`sum_t S_ti = m_i` for every latent, `sum_i m_i = k·B`. Source: arXiv 2411.02124.
+
+    The wanted `m_i` are rarely whole. What rounding withholds from a latent in one batch is carried to the next
+    (error diffusion), so that over many batches latent i gets `m_i` on average, and each batch spends k·B exactly
+    as long as no latent wants more tokens than the batch has.
+
+    Attributes:
+        shares: `[F]` float64, wanted share of the budget per latent, sums to 1.
+        carry: `[F]` float64, matches owed to each latent from earlier batches.
+    """
+
+    def __init__(self, shares: Float[Tensor, "F"]) -> None:
+        self.shares = shares.double() / shares.double().sum()
+        self.carry = torch.zeros_like(self.shares)
+
+    def select(self, scores: Float[Tensor, "B F"], k: int, backend: Backend) -> SparseCodes:
+        B = scores.shape[0]
+        return backend.select_feature(scores, self.budgets(k * B, B).to(scores.device))
+
+    def budgets(self, total: int, most: int) -> Int[Tensor, "F"]:
+        """Whole budgets of the next batch: at most `most` each, `total` together; the remainders are carried."""
+        wanted = capped(self.shares * total, most) + self.carry
+        whole = wanted.floor().clamp(0, most)
+        spare = round(min(total, most * len(wanted))) - int(whole.sum())
+        remainder = torch.where(whole < most, wanted - whole, -torch.inf)
+        if spare > 0:
+            whole[torch.sort(remainder, descending=True, stable=True).indices[:spare]] += 1
+        elif spare < 0:
+            owed = torch.where(whole > 0, wanted - whole, torch.inf)
+            whole[torch.sort(owed, stable=True).indices[:-spare]] -= 1
+        self.carry = wanted - whole
+        return whole.long()
+
+
+def capped(wanted: Float[Tensor, "F"], most: int) -> Float[Tensor, "F"]:
+    """Cap every budget at `most` and hand the surplus to the others in proportion, keeping the sum where it fits."""
+    total = float(wanted.sum())
+    if total >= most * len(wanted):
+        return torch.full_like(wanted, float(most))
+    full = torch.zeros_like(wanted, dtype=torch.bool)
+    result = wanted
+    while bool((over := (result > most) & ~full).any()):
+        full |= over
+        free = total - most * int(full.sum())
+        result = torch.where(full, float(most), wanted * (free / wanted[~full].sum()))
+    return result
+
+
+def uniform_shares(d_sae: int) -> Float[Tensor, "F"]:
+    """The same budget for every latent."""
+    return torch.full((d_sae,), 1 / d_sae, dtype=torch.float64)
+
+
+def zipf_shares(density: Float[Tensor, "F"], exponent: float, shift: float) -> Float[Tensor, "F"]:
+    """Shares `(r_i + q)^-s / Σ`, r_i = rank of latent i by running density (1 = densest; ties by lower latent).
+
+    Source: the Zipf constraint is the paper's (arXiv 2411.02124, reviews); ranking by running density is our reading.
+    """
+    order = torch.sort(density, descending=True, stable=True).indices
+    weights = (torch.arange(1, len(density) + 1, dtype=torch.float64) + shift) ** -exponent
+    shares = torch.empty_like(weights)
+    shares[order.cpu()] = weights / weights.sum()
+    return shares
+
+
+def budget_shares(choice: FeatureChoice, density: Float[Tensor, "F"]) -> Float[Tensor, "F"]:
+    """Shares of the budget: uniform, or by a Zipf law that is given or fitted to the running `density`."""
+    if choice.budgets == "uniform":
+        return uniform_shares(len(density))
+    if choice.exponent is not None:
+        return zipf_shares(density, choice.exponent, choice.shift)
+    law = fit_zipf(density)
+    return zipf_shares(density, law.s, law.q)

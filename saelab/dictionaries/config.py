@@ -1,0 +1,100 @@
+"""Settings of a dictionary: the two orthogonal choices (affinity, allocation) and what is saved with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from saelab.config import Config
+
+SCHEMA_VERSION = 1
+
+
+class ActivationAffinity(Config):
+    """A token wants a latent as much as the latent's pre-activation: `z` (TopK, arXiv 2406.04093)."""
+
+    kind: Literal["activation"] = "activation"
+
+
+class GradientAffinity(Config):
+    """`z + β · z · |g|`, `g = W_dec ∇_x L` (g-SAE, arXiv 2411.10397, Figure 1)."""
+
+    kind: Literal["gradient"] = "gradient"
+    beta: float = Field(1.0, ge=0)
+    """Weight of the gradient term; 0 is the activation affinity, bit for bit."""
+    normalise: Literal["none", "mean1"] = "mean1"
+    """Scale |g| to mean 1 in every batch before β (our reading), or leave it."""
+    value: Literal["activation", "affinity"] = "activation"
+    """Whether kept values are z or the affinity itself; the paper's figure leaves it open (our reading: z)."""
+
+
+Affinity = Annotated[ActivationAffinity | GradientAffinity, Field(discriminator="kind")]
+
+
+class TokenChoice(Config):
+    """Every token keeps its k best latents (TopK, arXiv 2406.04093)."""
+
+    kind: Literal["token"] = "token"
+
+
+class MutualChoice(Config):
+    """The batch keeps its k·B best matches, wherever they are (arXiv 2411.02124; BatchTopK, arXiv 2412.06410)."""
+
+    kind: Literal["mutual"] = "mutual"
+
+
+class FeatureChoice(Config):
+    """Every latent i keeps its m_i best tokens, Σ m_i = k·B (arXiv 2411.02124)."""
+
+    kind: Literal["feature"] = "feature"
+    budgets: Literal["uniform", "zipf"] = "zipf"
+    """m_i equal for all latents, or by a Zipf–Mandelbrot law over their running density (our reading)."""
+    exponent: float | None = Field(None, gt=0)
+    """s of the law w = (r + q)^-s; left out, s and q are fitted to the densities of the mutual phase."""
+    shift: float = Field(0.0, ge=0)
+    """q of the law when `exponent` is given."""
+    warmup_fraction: float = Field(0.2, ge=0, lt=1)
+    """Share of training spent in mutual choice first, so that densities settle (our reading)."""
+    straight_through: bool = True
+    """Let a kept match with z ≤ 0 receive the reconstruction gradient all the same (our reading)."""
+
+    @model_validator(mode="after")
+    def _a_fit_needs_densities(self) -> FeatureChoice:
+        if self.budgets == "zipf" and self.exponent is None and self.warmup_fraction == 0:
+            raise ValueError("fitted zipf budgets need densities: give warmup_fraction > 0, or an exponent")
+        return self
+
+
+Allocation = Annotated[TokenChoice | MutualChoice | FeatureChoice, Field(discriminator="kind")]
+
+Rule = Literal["topk", "threshold"]
+"""How a finished dictionary encodes one token alone: its k best latents, or every latent above its threshold."""
+
+
+class DictionaryConfig(Config):
+    """What `dictionary/config.json` says."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["sae"] = "sae"
+    architecture: str
+    """Name of the preset, or "affinity × allocation" for a combination without one."""
+    d_in: int = Field(gt=0)
+    d_sae: int = Field(gt=0)
+    k: int = Field(gt=0)
+    """Budget of active latents per token."""
+    affinity: Affinity
+    allocation: Allocation
+    rule: Rule
+    scale: float = Field(gt=0)
+    """Inputs are multiplied by this before encoding (E|x|² = d_in); outputs are divided by it."""
+    site: str
+    model: str
+    model_fingerprint: str
+    tokenizer_fingerprint: str
+    policy: dict[str, Any]
+    """Token policy of the training activations: which positions exist and which are excluded."""
+    tokens_trained: int = Field(ge=0)
+    saelab_version: str
+    weights_sha256: str = ""
+    """SHA-256 of dictionary.safetensors; filled in when the dictionary is written."""
