@@ -1,0 +1,33 @@
+"""How text becomes rows of tokens, and which of the tokens count: recorded with everything that is made from them."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from saelab.config import Config
+
+
+class TokenPolicy(Config):
+    """Packing and exclusion; a dictionary stores it, and evaluation, index and app honour it."""
+
+    context: int = Field(default=256, ge=2)
+    """Tokens in a packed row; at most the model's context length."""
+
+    bos: bool = False
+    """Begin every row with the tokenizer's beginning-of-sequence token."""
+
+    cross_documents: bool = True
+    """True: rows run on from one document into the next, nothing is lost. False: a row lies inside one document, and
+    what does not fill a row is left out."""
+
+    exclude_special: bool = True
+    """Special tokens (separators, BOS, …) take no part in training and metrics."""
+
+    exclude_first: int = Field(default=1, ge=0)
+    """Positions at the start of each row that take no part: attention sinks, whose norms dwarf all others."""
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> TokenPolicy:
+        if self.exclude_first >= self.context:
+            raise ValueError(f"exclude_first ({self.exclude_first}) leaves nothing of rows of {self.context} tokens")
+        return self
