@@ -1,0 +1,46 @@
+"""Short names for what a result depends on: equal fingerprints, equal tokenizer or weights."""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from saelab.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SAMPLES: Final = 1024  # values of each tensor that go into a model's fingerprint
+_VOLATILE: Final = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures", "use_cache")
+
+
+def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """SHA-256 (hex) of everything that decides which ids a text becomes; truncation and padding settings don't count.
+
+    Raises:
+        UserError: the tokenizer has no serialisable form (not a "fast" one).
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(f"tokenizer {type(tokenizer).__name__} isn't a fast one; a model needs a tokenizer.json")
+    content = json.loads(backend.to_str())
+    for setting in ("truncation", "padding"):
+        content.pop(setting, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@torch.no_grad()
+def model_fingerprint(hf_model: "PreTrainedModel") -> str:
+    """SHA-256 (hex) of a model's configuration and of evenly spaced values of every weight, in the dtype it has.
+
+    It reads at most `SAMPLES` values of a tensor, so it costs milliseconds; it tells models apart, not tampering.
+    """
+    config = {key: value for key, value in hf_model.config.to_diff_dict().items() if key not in _VOLATILE}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(hf_model.state_dict().items()):
+        flat = tensor.reshape(-1)
+        sample = flat[:: max(1, flat.numel() // SAMPLES)].cpu()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,251 @@
+"""`LanguageModel`: what the rest of saelab knows of a language model."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saelab.errors import UserError
+from saelab.models.bridge import Bridge, Outcome
+from saelab.models.fingerprints import model_fingerprint, tokenizer_fingerprint
+from saelab.models.generation import check_sampling, sample
+from saelab.models.loading import load_pretrained, resolve_device, resolve_dtype
+from saelab.models.site import HEAD_KINDS, Site
+from saelab.models.taps import Intervention, read
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LanguageModel:
+    """A causal language model with raw weights: ids in; activations, losses, gradients and text ids out.
+
+    Shapes: tokens `[batch, position]`; a site's activation `[batch, position, width(site)]` in the model's dtype, on
+    its device. Rows are whole contexts: there is no padding and no mask. Positions count from 0 in every row.
+
+    Attributes:
+        name: what `load` was given ("demo" = the bundled model). `revision`: the Hub's commit, None for a folder.
+        tokenizer: Hugging Face tokenizer, or None. saelab turns text into ids elsewhere; nothing here reads strings.
+        bos_token_id: the tokenizer's beginning-of-text id, else the model's own; None if there is none.
+        fingerprint: SHA-256 of configuration and weights in this dtype. `tokenizer_fingerprint`: None without one.
+        n_kv_heads: heads of k and v; fewer than `n_heads` under grouped-query attention.
+        n_ctx: the longest row. `d_vocab`: number of token ids the model embeds.
+    """
+
+    def __init__(
+        self,
+        hf_model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase | None",
+        name: str,
+        revision: str | None = None,
+    ) -> None:
+        self.name = name
+        self.revision = revision
+        self.tokenizer = tokenizer
+        self.tokenizer_fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
+        self.fingerprint = model_fingerprint(hf_model)
+        self.device: torch.device = hf_model.device
+        self.dtype: torch.dtype = hf_model.dtype
+        self._bridge = Bridge(hf_model, name)
+        self.n_layers = self._bridge.n_layers
+        self.d_model = self._bridge.d_model
+        self.n_heads = self._bridge.n_heads
+        self.n_kv_heads = self._bridge.n_kv_heads
+        self.d_head = self._bridge.d_head
+        self.n_ctx = self._bridge.n_ctx
+        self.d_vocab = self._bridge.d_vocab
+        bos = hf_model.config.bos_token_id if tokenizer is None else tokenizer.bos_token_id
+        self.bos_token_id: int | None = bos if isinstance(bos, int) and 0 <= bos < self.d_vocab else None
+        self._in_force = threading.local()  # of each thread its own: an app serves several people with one model
+
+    @classmethod
+    def load(
+        cls, name_or_path: str | Path, *, dtype: str = "float32", device: str = "auto", revision: str | None = None
+    ) -> "LanguageModel":
+        """Load "demo" (the bundled model), a local Hugging Face folder, or a name on the Hugging Face Hub.
+
+        Args:
+            dtype: of weights and activations, whatever the file holds: "float32", "bfloat16" or "float16".
+            device: "auto" (CUDA, else MPS, else CPU), or a torch device.
+            revision: branch, tag or commit on the Hub.
+
+        Raises:
+            UserError: it isn't there, isn't whole, or isn't a kind of model that saelab can open.
+        """
+        to_device, to_dtype = resolve_device(device), resolve_dtype(dtype)
+        hf_model, tokenizer, commit = load_pretrained(name_or_path, to_dtype, to_device, revision)
+        return cls(hf_model, tokenizer, str(name_or_path), commit)
+
+    @classmethod
+    def from_hf(
+        cls, hf_model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | None" = None, *, name: str
+    ) -> "LanguageModel":
+        """Take over a Hugging Face model in memory. It gets hook points put into it: don't use it any more."""
+        return cls(hf_model, tokenizer, name)
+
+    def width(self, site: Site) -> int:
+        """Length of the site's vector: d_model, or for q, k, v, z all heads' d_head, or one head's."""
+        if site.kind not in HEAD_KINDS:
+            return self.d_model
+        return self.d_head * (self._heads(site) if site.head is None else 1)
+
+    def check(self, site: Site) -> None:
+        """Raise UserError unless the model has this site."""
+        if site.layer >= self.n_layers:
+            raise UserError(f"site {site} isn't in model {self.name!r}, which has layers 0 to {self.n_layers - 1}")
+        if site.head is not None and site.head >= self._heads(site):
+            raise UserError(
+                f"site {site} isn't in model {self.name!r}: {site.kind} has {self._heads(site)} heads there"
+            )
+        if not self._bridge.has(site):
+            why = " (attention and MLP read the same input side by side)" if site.kind == "resid_mid" else ""
+            raise UserError(f"model {self.name!r} has no {site.kind}{why}; choose another kind of site than {site}")
+
+    @contextmanager
+    def intervene(self, *interventions: Intervention) -> Iterator[None]:
+        """Replace activations in everything the model computes inside the `with`.
+
+        Interventions compose in the order given, those of an outer `with` first.
+        """
+        for intervention in interventions:
+            self.check(intervention.site)
+        outer = self._interventions
+        self._in_force.interventions = (*outer, *interventions)
+        try:
+            yield
+        finally:
+            self._in_force.interventions = outer
+
+    @torch.no_grad()
+    def activations(
+        self, tokens: Int[Tensor, "batch position"], sites: Sequence[Site]
+    ) -> dict[Site, Float[Tensor, "batch position width"]]:
+        """Activations at `sites`, after any interventions. The forward pass ends where the last of them is known."""
+        if not sites:
+            return {}
+        return self._at_sites(self._run(tokens, sites, stop=True).captured, sites)
+
+    @torch.no_grad()
+    def logits(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position d_vocab"]:
+        """Next-token logits, in the model's dtype."""
+        return self._run(tokens).logits
+
+    @torch.no_grad()
+    def loss(self, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position-1"]:
+        """Cross-entropy of the next token in nats, fp32: entry t is about token t + 1."""
+        return next_token_loss(self._run(tokens).logits, tokens)
+
+    @torch.no_grad()
+    def activations_and_loss(
+        self, tokens: Int[Tensor, "batch position"], sites: Sequence[Site]
+    ) -> tuple[dict[Site, Float[Tensor, "batch position width"]], Float[Tensor, "batch position-1"]]:
+        """`activations` and `loss` from one forward pass."""
+        outcome = self._run(tokens, sites)
+        return self._at_sites(outcome.captured, sites), next_token_loss(outcome.logits, tokens)
+
+    def activations_and_gradients(
+        self, tokens: Int[Tensor, "batch position"], sites: Sequence[Site]
+    ) -> tuple[dict[Site, Float[Tensor, "batch position width"]], dict[Site, Float[Tensor, "batch position width"]]]:
+        """Activations x, and the gradient of the loss summed over all positions and rows with respect to x.
+
+        A sum, so that gradients don't shrink with the batch. The gradient at position t collects the losses of all
+        positions from t on, since later ones read t through attention; the last position's reaches no loss and is 0.
+        """
+        if not sites:
+            raise UserError("gradients need at least one site")
+        with torch.enable_grad():
+            logits, captured, _ = self._run(tokens, sites, graph_from=min(site.layer for site in sites))
+            loss = next_token_loss(logits, tokens).sum()
+            names = list(captured)
+            # A site whose activation an intervention overwrites further on has gradient 0, not none.
+            found = torch.autograd.grad(loss, [captured[n] for n in names], allow_unused=True, materialize_grads=True)
+        gradients = dict(zip(names, found, strict=True))
+        return self._at_sites(captured, sites), self._at_sites(gradients, sites)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt_tokens: Int[Tensor, "*batch position"],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> Int[Tensor, "batch total"]:
+        """Continue prompts of one length by exactly `max_new_tokens` tokens, under the interventions in force.
+
+        Temperature 0 is greedy. Same seed, prompts and machine: same tokens. Keys and values are cached unless an
+        intervention without `per_position` is in force; such a one sees whole rows, as it does everywhere else.
+        """
+        check_sampling(max_new_tokens, temperature, top_k, top_p)
+        tokens = torch.atleast_2d(prompt_tokens)
+        if tokens.shape[-1] + max_new_tokens > self.n_ctx:
+            raise UserError(
+                f"a prompt of {tokens.shape[-1]} tokens and max_new_tokens {max_new_tokens} exceed the model's "
+                f"context of {self.n_ctx}"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        cached = all(intervention.per_position for intervention in self._interventions)
+        cache = None
+        tokens = self._checked(tokens)
+        for _ in range(max_new_tokens):
+            fresh = tokens if cache is None else tokens[:, -1:]
+            logits, _, cache = self._bridge.run(fresh, self._interventions, cache=cache, use_cache=cached)
+            chosen = sample(logits[:, -1], temperature, top_k, top_p, generator)
+            tokens = torch.cat([tokens, chosen[:, None]], dim=1)
+        return tokens
+
+    def direct_logits(self, directions: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
+        """What each residual-stream direction adds to the logits directly: through the final norm's gain (centred
+        first for a LayerNorm), then the unembedding, fp32. Biases and the norm's data-dependent scale are left out.
+        """
+        return self._bridge.direct_logits(directions.to(self.device))
+
+    @property
+    def _interventions(self) -> tuple[Intervention, ...]:
+        return getattr(self._in_force, "interventions", ())
+
+    def _heads(self, site: Site) -> int:
+        return self.n_kv_heads if site.kind in ("k", "v") else self.n_heads
+
+    def _run(self, tokens: Tensor, sites: Sequence[Site] = (), **options: Any) -> Outcome:
+        for site in sites:
+            self.check(site)
+        return self._bridge.run(self._checked(tokens), self._interventions, sites, **options)
+
+    def _at_sites(self, whole: dict[str, Tensor], sites: Sequence[Site]) -> dict[Site, Tensor]:
+        """Each site's part of what arrived at its hook point."""
+        parts = {site: read(whole[site.hook_name].detach(), site, self.d_head) for site in sites}
+        for site, part in parts.items():
+            if part.shape[-1] != self.width(site):
+                raise RuntimeError(f"internal error: {site} is {part.shape[-1]} wide, not {self.width(site)}")
+        return {site: part if site.head is None else part.contiguous() for site, part in parts.items()}
+
+    def _checked(self, tokens: Tensor) -> Tensor:
+        """Token ids on the model's device; UserError if they can't be a batch of rows for this model."""
+        if tokens.ndim != 2 or tokens.is_floating_point() or tokens.numel() == 0:
+            raise UserError(f"tokens must be ids of shape [batch, position], not {tokens.dtype} {list(tokens.shape)}")
+        if tokens.shape[1] > self.n_ctx:
+            raise UserError(f"rows of {tokens.shape[1]} tokens exceed the context of model {self.name!r}, {self.n_ctx}")
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= self.d_vocab:
+            raise UserError(
+                f"token id {low if low < 0 else high} isn't among the model's {self.d_vocab} (0 to {self.d_vocab - 1})"
+            )
+        return tokens.to(self.device, torch.long)
+
+
+def next_token_loss(
+    logits: Float[Tensor, "batch position d_vocab"], tokens: Int[Tensor, "batch position"]
+) -> Float[Tensor, "batch position-1"]:
+    """-log p(token t + 1 | tokens up to t) in nats, in fp32."""
+    targets = tokens[:, 1:].to(logits.device, torch.long)
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), targets.flatten(), reduction="none"
+    )
+    return losses.view(targets.shape)

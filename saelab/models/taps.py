@@ -1,0 +1,130 @@
+"""What a forward pass does besides computing: replace activations at some sites, keep those of others.
+
+Slicing a head out of a hook point's tensor and putting it back is defined here and nowhere else.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from saelab.models.site import Site
+
+Edit = Callable[[Float[Tensor, "batch position width"]], Float[Tensor, "batch position width"]]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Replace the activation x `[batch, position, width]` at `site` by `fn(x)`, and let the model go on from there.
+
+    Attributes:
+        per_position: a promise that `fn` treats every position alike and by itself, so that `fn` of a row's last
+            position is the last position of `fn` of the row. Generation then keeps its key-value cache, in which only
+            new positions are computed; without the promise it recomputes the whole row for every token.
+    """
+
+    site: Site
+    fn: Edit
+    per_position: bool = False
+
+
+class ForwardStopped(Exception):  # noqa: N818 (nothing went wrong)
+    """Everything that was asked for has arrived; the rest of the forward pass isn't needed."""
+
+
+class Taps:
+    """The hooks of one forward pass.
+
+    Args:
+        interventions: applied in this order; several at one site compose.
+        sites: kept in `captured`, as they are after all interventions.
+        d_head: width of one head.
+        stop: raise `ForwardStopped` as soon as every site has arrived.
+        graph_from: autograd's graph begins at this layer's input, and captured tensors lie on the way to the logits.
+    """
+
+    def __init__(
+        self,
+        interventions: Sequence[Intervention],
+        sites: Sequence[Site],
+        d_head: int,
+        stop: bool = False,
+        graph_from: int | None = None,
+    ) -> None:
+        self.captured: dict[str, Tensor] = {}
+        self._d_head = d_head
+        self._stop = stop
+        self._graph_start = None if graph_from is None else Site(graph_from, "resid_pre").hook_name
+        self._edits: dict[str, list[Intervention]] = {}
+        for intervention in interventions:
+            self._edits.setdefault(intervention.site.hook_name, []).append(intervention)
+        self._awaited = {site.hook_name for site in sites}
+        self._visited: set[str] = set()
+        # The residual stream's middle is also added to the block's output by a path on which there is no hook point,
+        # so a change made there travels with us: from hook_resid_mid (key of the change) to hook_resid_post.
+        self._mid_of = {
+            Site(i.site.layer, "resid_post").hook_name: i.site.hook_name
+            for i in interventions
+            if i.site.kind == "resid_mid"
+        }
+        self._change: dict[str, Tensor] = {}
+
+    def hooks(self) -> list[tuple[str, Callable[..., Tensor]]]:
+        """(hook name, function) pairs as `TransformerBridge.hooks` takes them."""
+        names = {*self._edits, *self._awaited, *self._mid_of}
+        if self._graph_start is not None:
+            names.add(self._graph_start)
+        return [(name, partial(self._visit, name)) for name in sorted(names)]
+
+    @property
+    def missed(self) -> set[str]:
+        """Hook names that should have been visited by now, and were not."""
+        stopped = self._stop and self._awaited == self.captured.keys()
+        return set() if stopped else {*self._edits, *self._awaited} - self._visited
+
+    def _visit(self, name: str, x: Tensor, hook: Any) -> Tensor:
+        arrived = x
+        self._visited.add(name)
+        if name == self._graph_start:
+            x = x.detach().requires_grad_()
+        if name in self._mid_of:
+            x = x + self._change.pop(self._mid_of[name])
+        for intervention in self._edits.get(name, ()):
+            x = replace(x, intervention, self._d_head)
+        if name in self._mid_of.values():
+            self._change[name] = x - arrived
+        if name in self._awaited:
+            if self._graph_start is not None and not x.requires_grad:
+                x = x.detach().requires_grad_()
+            self.captured[name] = x
+            if self._stop and self._awaited == self.captured.keys():
+                raise ForwardStopped
+        return x
+
+
+def read(x: Tensor, site: Site, d_head: int) -> Float[Tensor, "batch position width"]:
+    """The site's part of its hook point's tensor, `[batch, position, width]` or `[batch, position, head, d_head]`."""
+    flat = x.flatten(2)
+    return flat if site.head is None else flat[..., _columns(site.head, d_head)]
+
+
+def replace(x: Tensor, intervention: Intervention, d_head: int) -> Tensor:
+    """The hook point's tensor with the site's part replaced by `intervention.fn` of it."""
+    site = intervention.site
+    before = read(x, site, d_head)
+    after = intervention.fn(before)
+    if after.shape != before.shape:
+        raise ValueError(f"the intervention at {site} returned {tuple(after.shape)} for {tuple(before.shape)}")
+    after = after.to(x.dtype)
+    if site.head is None:
+        return after.reshape(x.shape)
+    flat = x.flatten(2).clone()
+    flat[..., _columns(site.head, d_head)] = after
+    return flat.reshape(x.shape)
+
+
+def _columns(head: int, d_head: int) -> slice:
+    return slice(head * d_head, (head + 1) * d_head)

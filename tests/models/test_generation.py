@@ -1,0 +1,107 @@
+"""Generation: greedy as Hugging Face's, seeded, exact under interventions with and without the cache."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from saelab.errors import UserError
+from saelab.models import Intervention, Site
+from saelab.models.generation import sample
+
+
+def test_greedy_equals_hugging_faces_generate(family):
+    prompt = family.tokens(rows=2, length=5)
+    expected = family.plain.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=9,
+        min_new_tokens=9,
+        do_sample=False,
+        pad_token_id=0,
+    )
+    assert torch.equal(family.model.generate(prompt, 9, temperature=0), expected)
+
+
+def test_one_prompt_is_a_batch_of_one(gpt2):
+    prompt = gpt2.tokens(rows=1, length=5)
+    found = gpt2.model.generate(prompt[0], 3, seed=1)
+    assert found.shape == (1, 8)
+    assert torch.equal(found[:, :5], prompt)
+    assert torch.equal(found, gpt2.model.generate(prompt, 3, seed=1))
+
+
+def test_the_seed_decides(gpt2):
+    prompt = gpt2.tokens(rows=1, length=4)
+    first = gpt2.model.generate(prompt, 20, seed=1)
+    torch.manual_seed(99)  # the global generator has no say
+    assert torch.equal(gpt2.model.generate(prompt, 20, seed=1), first)
+    assert not torch.equal(gpt2.model.generate(prompt, 20, seed=2), first)
+
+
+def test_the_cache_is_exact_for_interventions_that_treat_positions_alike(family):
+    model, prompt = family.model, family.tokens(rows=2, length=4)
+    for kind in family.taps(family.plain, 1):
+        site = Site(1, kind)
+        edit = 3 * torch.randn(model.width(site), generator=torch.Generator().manual_seed(1))
+        with model.intervene(Intervention(site, lambda x, edit=edit: x + edit, per_position=True)):
+            cached = model.generate(prompt, 4, temperature=0)
+        with model.intervene(Intervention(site, lambda x, edit=edit: x + edit)):
+            assert torch.equal(model.generate(prompt, 4, temperature=0), cached)
+        if kind == "resid_post":
+            assert not torch.equal(model.generate(prompt, 4, temperature=0), cached)
+
+
+def test_an_intervention_sees_whole_rows_unless_it_promises_not_to_care(gpt2):
+    lengths = []
+
+    def note(x):
+        lengths.append(x.shape[1])
+        return x
+
+    for per_position in (False, True):
+        with gpt2.model.intervene(Intervention(Site(0, "resid_pre"), note, per_position)):
+            gpt2.model.generate(gpt2.tokens(rows=1, length=4), 3)
+    assert lengths == [4, 5, 6, 4, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"temperature": -1.0}, "temperature is -1"),
+        ({"top_k": 0}, "top_k is 0"),
+        ({"top_p": 0.0}, "top_p is 0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"max_new_tokens": 44}, "a prompt of 5 tokens and max_new_tokens 44 exceed the model's context of 48"),
+    ],
+)
+def test_settings_without_meaning(gpt2, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        gpt2.model.generate(gpt2.tokens(length=5), **({"max_new_tokens": 2} | settings))
+
+
+def shares(temperature=1.0, top_k=None, top_p=None):
+    """How often each of three tokens with probabilities 1/2, 3/8, 1/8 is drawn."""
+    logits = torch.tensor([0.5, 0.375, 0.125]).log().expand(20_000, 3)
+    drawn = sample(logits, temperature, top_k, top_p, torch.Generator().manual_seed(0))
+    return drawn.bincount(minlength=3) / 20_000
+
+
+def test_samples_follow_the_probabilities():
+    assert_close(shares(), torch.tensor([0.5, 0.375, 0.125]), atol=0.015, rtol=0)
+
+
+def test_temperature_sharpens():
+    # at 1/2 the probabilities are squared: 16/64, 9/64, 1/64 of 26/64
+    assert_close(shares(temperature=0.5), torch.tensor([16, 9, 1]) / 26, atol=0.015, rtol=0)
+
+
+def test_top_k_keeps_the_likeliest():
+    assert_close(shares(top_k=2), torch.tensor([4 / 7, 3 / 7, 0]), atol=0.015, rtol=0)
+    assert_close(shares(top_k=1), torch.tensor([1.0, 0, 0]))
+
+
+def test_top_p_keeps_the_fewest_that_reach_p():
+    assert_close(shares(top_p=0.5), torch.tensor([1.0, 0, 0]))
+    assert_close(shares(top_p=0.6), torch.tensor([4 / 7, 3 / 7, 0]), atol=0.015, rtol=0)
+    assert shares(top_p=0.9)[2] > 0.1
