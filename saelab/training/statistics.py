@@ -1,0 +1,83 @@
+"""What training remembers about its latents: when each last fired, how often it fires, where its threshold lies."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from saelab.kernels.codes import SparseCodes
+
+DENSITY_DECAY = 0.99  # per batch: a memory of about 100 batches
+THRESHOLD_DECAY = 0.99
+
+
+class LatentStatistics:
+    """Running statistics per latent; all of it is saved in checkpoints.
+
+    Attributes:
+        idle: `[F]` tokens since the latent last fired.
+        density: `[F]` running share of tokens on which it fires.
+        threshold: `[F]` running mean of its smallest kept positive value, fp32 (our reading, for feature choice).
+        threshold_seen: `[F]` weight behind that mean, for its bias correction; 0 = never fired.
+        batch_threshold: `[2]` the same for the smallest kept positive value of the whole batch (arXiv 2412.06410).
+    """
+
+    def __init__(self, d_sae: int, device: torch.device) -> None:
+        self.idle = torch.zeros(d_sae, dtype=torch.int64, device=device)
+        self.density = torch.zeros(d_sae, dtype=torch.float64, device=device)
+        self.density_seen = torch.zeros((), dtype=torch.float64, device=device)
+        self.threshold = torch.zeros(d_sae, device=device)
+        self.threshold_seen = torch.zeros(d_sae, device=device)
+        self.batch_threshold = torch.zeros(2, device=device)
+
+    def update(self, codes: SparseCodes) -> None:
+        """Take in one batch of kept matches."""
+        fired = codes.fired()
+        self.idle = torch.where(fired > 0, 0, self.idle + codes.rows)
+        self.density.lerp_(fired.double() / codes.rows, 1 - DENSITY_DECAY)
+        self.density_seen.lerp_(torch.ones_like(self.density_seen), 1 - DENSITY_DECAY)
+        self._update_thresholds(codes)
+
+    def _update_thresholds(self, codes: SparseCodes) -> None:
+        infinity = torch.full_like(self.threshold, torch.inf)
+        positive = torch.where(codes.values > 0, codes.values, torch.inf).to(infinity.dtype)
+        smallest = infinity.scatter_reduce(0, codes.latents, positive, reduce="amin")
+        fires = smallest.isfinite()
+        step = torch.where(fires, 1 - THRESHOLD_DECAY, 0.0)
+        self.threshold.lerp_(torch.where(fires, smallest, 0.0), step)
+        self.threshold_seen.lerp_(torch.ones_like(step), step)
+        if bool(fires.any()):
+            batch = torch.stack([smallest.min(), smallest.new_ones(())])
+            self.batch_threshold.lerp_(batch, 1 - THRESHOLD_DECAY)
+
+    def dead(self, dead_after: int) -> Bool[Tensor, "F"]:
+        """Latents that fired for none of the last `dead_after` tokens."""
+        return self.idle >= dead_after
+
+    def densities(self) -> Float[Tensor, "F"]:
+        """Running densities, corrected for the short memory of the first batches."""
+        return self.density / self.density_seen.clamp(min=1e-12)
+
+    def global_threshold(self) -> float:
+        """One threshold for all latents (mutual choice)."""
+        mean, seen = self.batch_threshold.tolist()
+        return mean / max(seen, 1e-12)
+
+    def latent_thresholds(self) -> Float[Tensor, "F"]:
+        """A threshold per latent (feature choice); one that never fired gets the largest fp32, so it stays silent."""
+        never = torch.finfo(torch.float32).max
+        return torch.where(self.threshold_seen > 0, self.threshold / self.threshold_seen.clamp(min=1e-12), never)
+
+    def forget_thresholds(self) -> None:
+        """Start the thresholds anew: another allocation keeps other values."""
+        for tensor in (self.threshold, self.threshold_seen, self.batch_threshold):
+            tensor.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        names = ("idle", "density", "density_seen", "threshold", "threshold_seen", "batch_threshold")
+        return {f"statistics.{name}": getattr(self, name) for name in names}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for name in self.state():
+            setattr(self, name.removeprefix("statistics."), state[name])
