@@ -1,0 +1,41 @@
+"""Settings of `saelab evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from saelab.config import Config, Count
+from saelab.corpora.config import CorpusConfig
+from saelab.evaluation.suites import Suite
+
+
+class EvaluateConfig(Config):
+    """Any number of dictionaries, each suite, on one pass over model and held-out text."""
+
+    runs: list[Path] = Field(min_length=1)
+    """Runs (or dictionary folders) to evaluate."""
+    suites: list[Suite] = Field(["fidelity", "sparsity"], min_length=1)
+    """fidelity: what the reconstruction loses; sparsity: who fires how often."""
+    tokens: Count = Field(100_000, gt=0)
+    """Positions of held-out text to read, rounded up to whole rows."""
+    model: str | None = None
+    """Model name or folder; left out, the one that the dictionary names. It must be the same model."""
+    corpus: CorpusConfig | None = None
+    """Text, of which the test split is read; left out, the run's own corpus."""
+    mean_tokens: Count = Field(10_000, gt=0)
+    """The first tokens that count, up to about this many, give the mean of the mean ablation."""
+    batch_rows: int = Field(8, gt=0)
+    """Rows that go through the model at a time; less needs less memory, the numbers stay the same."""
+    resamples: int = Field(1000, gt=0)
+    """Bootstrap samples behind each interval."""
+    seed: int = Field(0, ge=0)
+    """Seed of the bootstrap."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Precision of the language model; left out, that of training. Dictionaries run in float32, sums in float64."""
+    overwrite: bool = False
+    """Replace reports that were made with other settings."""

@@ -1,0 +1,152 @@
+"""`saelab evaluate`: runs in, reports beside them out; what is finished is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from saelab.config import Config, build, differences
+from saelab.corpora import CorpusConfig, TokenPolicy, TokenRows, pack
+from saelab.dictionaries.artifact import load
+from saelab.disk import RunPaths
+from saelab.errors import UserError
+from saelab.evaluation.batch import Subject
+from saelab.evaluation.config import EvaluateConfig
+from saelab.evaluation.measure import Text, measure
+from saelab.evaluation.report import REPORTS, AnyReport, load_report
+from saelab.evaluation.suites import Suite
+from saelab.evaluation.text import held_out, recorded, tokenizer_of
+from saelab.models import LanguageModel, Site
+
+
+class _Conditions(Config):
+    """What must be equal for dictionaries to share a pass."""
+
+    model: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    corpus: CorpusConfig
+    policy: TokenPolicy
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run, what it is to be evaluated on, and which suites are finished already."""
+
+    paths: RunPaths
+    subject: Subject
+    conditions: _Conditions
+    finished: dict[Suite, AnyReport]
+
+
+def evaluate(config: EvaluateConfig, model: LanguageModel | None = None) -> list[AnyReport]:
+    """Evaluate all runs of `config` and write runs/<name>/evaluation/<suite>.json.
+
+    Runs with the same model, text and token policy share one pass. A report that exists with the same settings and
+    weights is read instead of made again.
+
+    Args:
+        model: a model that is loaded already, used for every run; else each run's own is loaded.
+
+    Returns:
+        One report for each run and suite, runs in the order given, suites inside.
+
+    Raises:
+        UserError: a run is not one, a dictionary does not fit its model, the text runs out before the first row, or a
+            report exists that was made with other settings (and `overwrite` is off).
+    """
+    jobs = [_job(run, config) for run in config.runs]
+    reports = {(job.paths.root, suite): report for job in jobs for suite, report in job.finished.items()}
+    unfinished = [job for job in jobs if len(job.finished) < len(config.suites)]
+    shared: dict[str, list[_Job]] = {}
+    for job in unfinished:
+        shared.setdefault(job.conditions.model_dump_json(), []).append(job)
+    for together in shared.values():
+        reports |= _pass(together, config, model)
+    return [reports[job.paths.root, suite] for job in jobs for suite in config.suites]
+
+
+def _pass(
+    jobs: Sequence[_Job], config: EvaluateConfig, model: LanguageModel | None
+) -> dict[tuple[Path, Suite], AnyReport]:
+    """One pass over model and text for all `jobs`, which share their conditions; saves and returns the reports."""
+    conditions = jobs[0].conditions
+    context = conditions.policy.context
+    model = model or LanguageModel.load(conditions.model, dtype=conditions.dtype, device=config.device)
+    if context > model.n_ctx:
+        raise UserError(f"policy.context = {context} is longer than the {model.n_ctx} positions of model {model.name}")
+    n_rows = -(-config.tokens // context)
+    chunks = pack(conditions.corpus, tokenizer_of(model), conditions.policy, rows=min(config.batch_rows, n_rows))
+    reports = measure(
+        model,
+        [replace(job.subject, dictionary=job.subject.dictionary.to(model.device)) for job in jobs],
+        _first(chunks, n_rows),
+        config.suites,
+        mean_tokens=config.mean_tokens,
+        resamples=config.resamples,
+        seed=config.seed,
+        text=Text(conditions.corpus.model_dump(mode="json"), _settings(config), n_rows * context),
+    )
+    made: dict[tuple[Path, Suite], AnyReport] = {}
+    for (job, suite), report in zip(product(jobs, config.suites), reports, strict=True):
+        report.save(job.paths.report(suite))
+        made[job.paths.root, suite] = report
+    return made
+
+
+def _job(run: Path, config: EvaluateConfig) -> _Job:
+    paths = RunPaths(run)
+    dictionary = load(run)
+    made_on = recorded(run)
+    conditions = build(
+        _Conditions,
+        {
+            "model": config.model or dictionary.model_name,
+            "dtype": config.dtype or made_on.dtype or "float32",
+            "corpus": held_out(run, config.corpus, made_on.corpus),
+            "policy": dictionary.config.policy,
+        },
+        where=str(run),
+    )
+    expected = {
+        "dictionary_sha256": dictionary.config.weights_sha256,
+        "dtype": conditions.dtype,
+        "corpus": conditions.corpus.model_dump(mode="json"),
+        "seed": config.seed,
+        "settings": _settings(config),
+    }
+    finished: dict[Suite, AnyReport] = {}
+    for suite in config.suites:
+        report = None if config.overwrite else _finished(paths.report(suite), suite, expected)
+        if report is not None:
+            finished[suite] = report
+    subject = Subject(run.resolve().name, dictionary, Site.parse(dictionary.site))
+    return _Job(paths, subject, conditions, finished)
+
+
+def _finished(path: Path, suite: Suite, expected: dict[str, Any]) -> AnyReport | None:
+    """The report that is there, None if there is none; one that was made with other settings is refused."""
+    if not path.exists():
+        return None
+    report = load_report(REPORTS[suite], path)
+    changes = differences(report.about.model_dump(mode="json", include=set(expected)), expected)
+    if changes:
+        raise UserError(f"{path} was made with other settings ({'; '.join(changes)}); add --overwrite to replace it")
+    return report
+
+
+def _settings(config: EvaluateConfig) -> dict[str, Any]:
+    """What decides the numbers and is not stated elsewhere in a report."""
+    return config.model_dump(mode="json", include={"tokens", "mean_tokens", "resamples"})
+
+
+def _first(chunks: Iterator[TokenRows], n_rows: int) -> Iterator[TokenRows]:
+    """The first `n_rows` rows (fewer if the text ends)."""
+    for chunk in chunks:
+        if n_rows <= len(chunk):
+            yield replace(chunk, ids=chunk.ids[:n_rows], documents=chunk.documents[:n_rows], keep=chunk.keep[:n_rows])
+            return
+        n_rows -= len(chunk)
+        yield chunk

@@ -1,0 +1,197 @@
+"""The pass: clean batches of text go by once, every suite of every dictionary looks at each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import saelab
+from saelab.corpora import TokenRows
+from saelab.dictionaries.config import DictionaryConfig
+from saelab.errors import UserError
+from saelab.evaluation.batch import CleanBatch, Subject
+from saelab.evaluation.fidelity import Fidelity
+from saelab.evaluation.report import AnyReport, Provenance
+from saelab.evaluation.sparsity import Sparsity
+from saelab.evaluation.suites import Reader, Suite
+from saelab.evaluation.sums import RunningMean
+from saelab.models import LanguageModel, Site
+from saelab.progress import track
+
+
+@dataclass(frozen=True)
+class Text:
+    """Where the rows of tokens came from; stated in every report."""
+
+    corpus: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    positions: int | None = None
+    """How many positions are expected, for the progress bar."""
+
+
+@dataclass
+class _Extent:
+    """What has gone by."""
+
+    positions: int = 0
+    tokens: int = 0
+    predictions: int = 0
+    documents: set[int] = field(default_factory=set)
+
+    def add(self, batch: CleanBatch) -> None:
+        self.positions += batch.ids.numel()
+        self.tokens += int(batch.keep.sum())
+        self.predictions += int(batch.scored.sum())
+        self.documents.update(batch.kept_documents.unique().tolist())
+
+
+@torch.no_grad()
+def measure(
+    model: LanguageModel,
+    subjects: Sequence[Subject],
+    rows: Iterable[TokenRows],
+    suites: Sequence[Suite] = ("fidelity", "sparsity"),
+    *,
+    mean_tokens: int = 10_000,
+    resamples: int = 1000,
+    seed: int = 0,
+    text: Text | None = None,
+) -> list[AnyReport]:
+    """Evaluate any number of dictionaries, each at a site of its own, on one pass over `rows`.
+
+    Args:
+        rows: held-out rows of tokens in the size in which they go through the model; `keep` decides what counts.
+        mean_tokens: the rows up to this many kept tokens are read ahead, to estimate the mean that ablates.
+        seed: of the bootstrap.
+
+    Returns:
+        One report for each dictionary and suite, dictionaries in the order given, suites inside.
+
+    Raises:
+        UserError: a site does not fit the model, no position is kept, or activations are not finite.
+    """
+    for subject in subjects:
+        check_fit(subject, model)
+    text = text or Text()
+    started = time.monotonic()
+    sites = sorted({subject.site for subject in subjects})
+    rows, means = _read_ahead(model, rows, sites, mean_tokens)
+    readers = [(s, _reader(suite, s, means[s.site], resamples, seed)) for s in subjects for suite in suites]
+    with_output = any(reader.needs_output for _, reader in readers)
+    extent = _Extent()
+    with track(text.positions, "evaluate") as bar:
+        for chunk in rows:
+            batch = CleanBatch(model, chunk, sites, with_output)
+            extent.add(batch)
+            for _, reader in readers:
+                reader.see(batch)
+            bar.advance(batch.ids.numel())
+    seconds = time.monotonic() - started
+    return [
+        reader.report(_provenance(subject, model, extent, means[subject.site].n, seed, seconds, text))
+        for subject, reader in readers
+    ]
+
+
+def check_fit(subject: Subject, model: LanguageModel) -> None:
+    """Refuse a dictionary that was not trained on this model.
+
+    Raises:
+        UserError: the site is not in the model, its width differs, or a fingerprint does.
+    """
+    config, name = subject.dictionary.config, subject.name
+    model.check(subject.site)
+    if model.width(subject.site) != config.d_in:
+        raise UserError(
+            f"{name}: the dictionary reads {config.d_in} numbers, but {subject.site} of {model.name} has "
+            f"{model.width(subject.site)}; give the model it was trained on ({config.model})"
+        )
+    if config.tokenizer_fingerprint and config.tokenizer_fingerprint != model.tokenizer_fingerprint:
+        raise UserError(
+            f"{name}: the dictionary was trained with another tokenizer than that of {model.name}; "
+            f"give the model it was trained on ({config.model})"
+        )
+    if config.model_fingerprint and config.model_fingerprint != model.fingerprint:
+        raise UserError(
+            f"{name}: the weights of {model.name} in {_dtype(model)} are not those that the dictionary was trained on; "
+            f"give the model it was trained on ({config.model}), in the precision of training"
+        )
+
+
+def _read_ahead(
+    model: LanguageModel, rows: Iterable[TokenRows], sites: Sequence[Site], mean_tokens: int
+) -> tuple[Iterator[TokenRows], dict[Site, RunningMean]]:
+    """Mean activation at each site over the first chunks, and all rows again (those chunks included)."""
+    means = {site: RunningMean(model.width(site)) for site in sites}
+    iterator, ahead, seen = iter(rows), [], 0
+    while seen < mean_tokens and (chunk := next(iterator, None)) is not None:
+        ahead.append(chunk)
+        kept = chunk.keep.sum(1).cumsum(0)
+        enough = int((seen + kept < mean_tokens).sum()) + 1  # rows, so that the mean does not depend on chunk sizes
+        keep = chunk.keep[:enough].to(model.device)
+        seen += int(keep.sum())
+        for site, x in model.activations(chunk.ids[:enough].to(model.device, torch.int64), sites).items():
+            means[site].add(x[keep])
+    if seen == 0:
+        raise UserError("there is no token to evaluate on: the text is empty, or the token policy excludes all of it")
+    return chain(ahead, iterator), means
+
+
+def _reader(suite: Suite, subject: Subject, mean: RunningMean, resamples: int, seed: int) -> Reader:
+    match suite:
+        case "fidelity":
+            ablation: Float[Tensor, "d_in"] = mean.mean
+            return Fidelity(subject, ablation, resamples, seed)
+        case "sparsity":
+            return Sparsity(subject)
+
+
+def _provenance(
+    subject: Subject, model: LanguageModel, extent: _Extent, mean_tokens: int, seed: int, seconds: float, text: Text
+) -> Provenance:
+    config = subject.dictionary.config
+    return Provenance(
+        dictionary=subject.name,
+        dictionary_sha256=config.weights_sha256 or None,
+        architecture=config.architecture,
+        d_in=config.d_in,
+        d_sae=config.d_sae,
+        site=str(subject.site),
+        selection_rule=selection_rule(config),
+        model=model.name,
+        model_revision=model.revision,
+        model_fingerprint=model.fingerprint,
+        dtype=_dtype(model),
+        device=str(model.device),
+        corpus=None if text.corpus is None else dict(text.corpus),
+        token_policy=config.policy,
+        documents=len(extent.documents),
+        positions=extent.positions,
+        excluded=extent.positions - extent.tokens,
+        tokens=extent.tokens,
+        predictions=extent.predictions,
+        mean_tokens=mean_tokens,
+        seed=seed,
+        seconds=round(seconds, 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        saelab_version=saelab.__version__,
+        settings=dict(text.settings),
+    )
+
+
+def _dtype(model: LanguageModel) -> str:
+    return str(model.dtype).removeprefix("torch.")
+
+
+def selection_rule(config: DictionaryConfig) -> str:
+    """How a finished dictionary chooses latents, in words."""
+    words = f"top {config.k} of each token" if config.rule == "topk" else "above a fixed threshold per latent"
+    return f"{words}, gradient-free" if config.affinity.kind == "gradient" else words

@@ -1,0 +1,250 @@
+"""What a report holds: every number with a title, a description and a unit; and under which conditions it was taken.
+
+The classes here are the published schema (`json_schema`). A number that is undefined is null, never NaN and never -1.
+docs/metrics.md gives the formula behind each name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from saelab.disk import read_json, write_json
+from saelab.errors import UserError
+from saelab.evaluation.suites import Suite
+
+SCHEMA_VERSION = 1
+
+
+def _finite_or_null(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite_or_null)]
+
+
+def number(title: str, description: str, unit: str) -> Any:
+    """A field of a report: what it is called, what it means, what it is counted in ("" = a pure ratio)."""
+    return Field(title=title, description=description, json_schema_extra={"unit": unit})
+
+
+class ReportPart(BaseModel):
+    """Frozen, and nothing unknown may slip in when a report is read back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Provenance(ReportPart):
+    """The conditions that the numbers hold under; two reports compare only where these agree."""
+
+    dictionary: str
+    """Name of the dictionary: its run's folder."""
+    dictionary_sha256: str | None
+    """Checksum of its weight file; null when it was never saved."""
+    architecture: str
+    """Name of the architecture (preset) that it was trained as."""
+    d_in: int
+    """Width of the activations."""
+    d_sae: int
+    """Number of latents."""
+    site: str
+    """Where in the model it reads and writes."""
+    selection_rule: str
+    """How a token's latents are chosen in this evaluation; never one that sees the loss or the next token."""
+    model: str
+    """Name or folder of the language model."""
+    model_revision: str | None
+    """Revision of the model on the Hub, where there is one."""
+    model_fingerprint: str
+    """SHA-256 over the model's configuration and weights."""
+    dtype: str
+    """Number format that the language model ran in (sums are fp64 always)."""
+    device: str
+    """Device that the model ran on."""
+    corpus: dict[str, Any] | None
+    """The text: the corpus settings that yield it again; null when rows of tokens were handed in."""
+    token_policy: dict[str, Any] | None
+    """How text became rows of tokens and which positions the dictionary leaves out."""
+    documents: int
+    """Documents that the tokens came from (the unit of the bootstrap)."""
+    positions: int
+    """All positions of the rows that were read."""
+    excluded: int
+    """Positions that the token policy excludes: never substituted, never counted."""
+    tokens: int
+    """Positions that activation metrics (FVU, L0, density, dead, …) are taken over: all that are not excluded."""
+    predictions: int
+    """Positions that cross-entropy and KL are taken over: those of `tokens` that have a next token in their row."""
+    mean_tokens: int
+    """The first so many of `tokens`, from which the mean of the mean ablation was estimated."""
+    seed: int
+    """Seed of the bootstrap."""
+    seconds: float
+    """Wall-clock time of the whole pass, shared by all dictionaries in it."""
+    created: str
+    """When, in ISO 8601 (UTC)."""
+    saelab_version: str
+    """Version of saelab that measured."""
+    settings: dict[str, Any]
+    """The remaining settings that decide the numbers."""
+
+
+class Interval(ReportPart):
+    """Where the number lies in 95 % of bootstrap samples of the documents."""
+
+    low: Number
+    high: Number
+
+
+class Intervals(ReportPart):
+    """Percentile bootstrap over documents."""
+
+    level: float = 0.95
+    """Share of samples between the two ends."""
+    resamples: int
+    """Samples drawn; each has as many documents as the text."""
+    of: dict[str, Interval]
+    """By name of the number; null ends where there were too few documents."""
+
+
+class FidelityMetrics(ReportPart):
+    """How faithful the reconstruction is, to the activation and to the model's output."""
+
+    ce_clean: Number = number("CE clean", "Next-token cross-entropy of the untouched model.", "nats/token")
+    ce_sae: Number = number("CE with the SAE", "Cross-entropy with x replaced by x_hat.", "nats/token")
+    ce_zero: Number = number("CE zero-ablated", "Cross-entropy with x replaced by 0.", "nats/token")
+    ce_mean: Number = number("CE mean-ablated", "Cross-entropy with x replaced by the mean activation.", "nats/token")
+    delta_ce: Number = number("ΔCE", "CE with the SAE minus CE clean: the damage done.", "nats/token")
+    loss_recovered_zero: Number = number(
+        "Loss recovered (zero)", "(CE_zero - CE_sae) / (CE_zero - CE_clean); 1 is perfect, 0 no better than it.", ""
+    )
+    loss_recovered_mean: Number = number(
+        "Loss recovered (mean)", "(CE_mean - CE_sae) / (CE_mean - CE_clean); 1 is perfect, 0 no better than it.", ""
+    )
+    kl: Number = number("KL(clean‖SAE)", "Divergence of next-token distributions, clean from SAE.", "nats/token")
+    splice_error: Number = number(
+        "Splice error",
+        "Largest change of a token's loss with x replaced by x_hat + (x - x_hat), first batch: rounding only.",
+        "nats",
+    )
+    fvu: Number = number("FVU", "Fraction of variance unexplained, sum|x-x_hat|² / sum|x-mean|².", "")
+    explained_variance: Number = number("Explained variance", "1 - FVU; predicting the mean gives 0.", "")
+    bias: Number = number("Relative bias", "E|x_hat|² / E[x·x_hat]; below 1 is shrinkage.", "")
+    cosine: Number = number("Cosine similarity", "Mean cosine between x and x_hat (0 where either is 0).", "")
+    l0: Number = number("L0", "Mean number of latents that fire on a token.", "latents/token")
+    density: Number = number("Mean density", "Share of tokens on which a latent fires, averaged over latents.", "")
+    dead: int = number("Dead latents", "Latents that never fired on the tokens of this report.", "latents")
+    dead_fraction: Number = number("Dead fraction", "Dead latents as a share of all.", "")
+
+
+class Pair(ReportPart):
+    """Two latents whose decoder directions nearly coincide."""
+
+    latent: int
+    other: int
+    cosine: float
+
+
+class ZipfLaw(ReportPart):
+    """log density = intercept - s · log(rank + q), fitted to live latents with weight 1/rank."""
+
+    s: Number = number("Zipf exponent", "How steeply density falls with rank.", "")
+    q: Number = number("Zipf offset", "How flat the head of the curve is.", "ranks")
+    intercept: Number = number("Zipf intercept", "Log density at rank + q = 1.", "nats")
+    s_error: Number = number("Standard error of s", "From the scatter around the fitted line.", "")
+    q_error: Number = number("Standard error of q", "From the scatter around the fitted line.", "ranks")
+    intercept_error: Number = number("Standard error of the intercept", "From the scatter around the line.", "nats")
+    r_squared: Number = number("R²", "Weighted share of the variance of log density that the law explains.", "")
+    n_latents: int = number("Latents fitted", "Live latents that the fit rests on.", "latents")
+
+
+class SparsityMetrics(ReportPart):
+    """How the firing is shared out among tokens and latents, and how much latents repeat each other."""
+
+    l0: Number = number("L0", "Mean number of latents that fire on a token.", "latents/token")
+    l0_p5: int | None = number("L0, 5th percentile", "95 % of tokens have at least about this many.", "latents/token")
+    l0_p50: int | None = number("L0, median", "The median token's number of firing latents.", "latents/token")
+    l0_p95: int | None = number("L0, 95th percentile", "95 % of tokens have no more than this.", "latents/token")
+    l0_histogram: list[int] = number("L0 histogram", "Entry n: tokens on which exactly n latents fire.", "tokens")
+    density_edges: list[float] = number(
+        "Density bin edges", "Edges of the density histogram, log10 of density.", "log10"
+    )
+    density_histogram: list[int] = number("Density histogram", "Live latents in each density bin.", "latents")
+    dead: int = number("Dead latents", "Latents that never fired on the tokens of this report.", "latents")
+    dead_fraction: Number = number("Dead fraction", "Dead latents as a share of all.", "")
+    underused: int | None = number(
+        "Underused latents", "Live latents with less than half of the density that the Zipf law expects.", "latents"
+    )
+    underused_fraction: Number = number("Underused fraction", "Underused latents as a share of all.", "")
+    redundant_fraction: Number = number(
+        "Redundant fraction", "Latents whose decoder direction has a cosine above 0.9 with another's.", ""
+    )
+    nearest_cosine: Number = number(
+        "Mean nearest cosine", "Cosine of each decoder direction with the nearest other one, averaged over latents.", ""
+    )
+    closest_pairs: list[Pair] = number("Closest pairs", "The pairs with the highest decoder cosine.", "")
+    zipf: ZipfLaw | None = number("Zipf law", "Rank–density law; null with fewer than four live latents.", "")
+
+
+class Report(ReportPart):
+    """One suite's findings on one dictionary."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Version of this schema."""
+    about: Provenance
+    """The conditions that the numbers hold under."""
+
+    def save(self, path: Path) -> None:
+        """Write the report as strict JSON, atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+class FidelityReport(Report):
+    """Reconstruction and substitution metrics on held-out text."""
+
+    suite: Literal["fidelity"] = "fidelity"
+    metrics: FidelityMetrics
+    intervals: Intervals
+    """Uncertainty of the numbers that are ratios of sums over documents."""
+
+
+class SparsityReport(Report):
+    """Who fires how often, and which latents say the same."""
+
+    suite: Literal["sparsity"] = "sparsity"
+    metrics: SparsityMetrics
+
+
+AnyReport = FidelityReport | SparsityReport
+ReportT = TypeVar("ReportT", bound=Report)
+REPORTS: Mapping[Suite, type[FidelityReport] | type[SparsityReport]] = {
+    "fidelity": FidelityReport,
+    "sparsity": SparsityReport,
+}
+
+
+def load_report(cls: type[ReportT], path: Path) -> ReportT:
+    """Read a report back.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another schema version.
+    """
+    content = read_json(path)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has report schema version {version}, and this saelab reads {SCHEMA_VERSION}; evaluate again"
+        )
+    try:
+        return cls.model_validate(content)
+    except ValueError as error:
+        raise UserError(f"{path} is not a {cls.__name__}: {str(error).splitlines()[0]}") from None
+
+
+def json_schema(suite: Suite) -> dict[str, Any]:
+    """JSON Schema (2020-12) of a suite's report, with title, description and unit of every number."""
+    return REPORTS[suite].model_json_schema(mode="serialization")

@@ -1,0 +1,143 @@
+"""Edits of codes, and what they add to an activation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from saelab.config import Config
+from saelab.dictionaries.dictionary import Dictionary
+from saelab.errors import UserError
+from saelab.kernels.codes import SparseCodes
+
+Mode = Literal["add", "scale", "clamp", "zero"]
+
+Change = Callable[[Float[Tensor, "*batch d_in"]], Float[Tensor, "*batch d_in"]]
+
+
+class LatentEdit(Config):
+    """What to do to one latent's code f on every token."""
+
+    latent: int = Field(ge=0)
+    """Number of the latent."""
+    mode: Mode = "add"
+    """add: f + strength · unit; clamp: strength · unit, whatever f was; scale: f · strength; zero: 0."""
+    strength: float | None = None
+    """How much; in add and clamp it counts units: the latent's largest activation where known, else codes."""
+
+    @model_validator(mode="after")
+    def _strength_fits_mode(self) -> LatentEdit:
+        if self.mode == "zero" and self.strength is not None:
+            raise ValueError("mode zero takes no strength; leave it out, or use clamp or scale")
+        if self.mode != "zero" and self.strength is None:
+            raise ValueError(f"mode {self.mode} needs a strength")
+        if self.mode in ("scale", "clamp") and self.strength is not None and self.strength < 0:
+            raise ValueError(f"mode {self.mode} needs a strength of 0 or more: codes are never negative")
+        return self
+
+    def apply(self, f: Float[Tensor, "tokens"], unit: float) -> Float[Tensor, "tokens"]:
+        """The edited codes; never below zero, as no code is: adding a negative strength takes away what is there."""
+        strength = self.strength or 0.0
+        match self.mode:
+            case "add":
+                edited = f + strength * unit
+            case "clamp":
+                edited = torch.full_like(f, strength * unit)
+            case "scale":
+                edited = f * strength
+            case "zero":
+                edited = torch.zeros_like(f)
+        return edited.clamp(min=0)
+
+
+Edits = Sequence[LatentEdit] | Mapping[int, float]
+"""Edits in full, or for short {latent: strength to add}."""
+
+
+def as_edits(edits: Edits, d_sae: int) -> list[LatentEdit]:
+    """Edits in full.
+
+    Raises:
+        UserError: a latent that the dictionary does not have, or one that is edited twice.
+    """
+    if isinstance(edits, Mapping):
+        edits = [LatentEdit(latent=latent, strength=strength) for latent, strength in edits.items()]
+    seen: set[int] = set()
+    for edit in edits:
+        if edit.latent >= d_sae:
+            raise UserError(f"latent {edit.latent} does not exist; the dictionary has latents 0 to {d_sae - 1}")
+        if edit.latent in seen:
+            raise UserError(f"latent {edit.latent} is edited twice; give one edit for each latent")
+        seen.add(edit.latent)
+    return list(edits)
+
+
+def by_difference(dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None) -> Change:
+    """x → x + decode(edited codes) - decode(codes): the reconstruction error stays, an empty edit changes nothing.
+
+    Decoding is linear, so the difference is a sum over the edited latents alone. Source: METHODS §6.
+
+    Args:
+        units: largest activation of each latent, in which add and clamp count; None: codes as they are.
+    """
+    full = as_edits(edits, dictionary.d_sae)
+    if not full:
+        return lambda x: x
+    latents = torch.tensor([edit.latent for edit in full], device=dictionary.W_dec.device)
+    directions = dictionary.decoder_directions()[latents]
+    scales = _units(full, units)
+
+    def change(x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        before = columns(dictionary.encode(x), latents)
+        after = torch.stack([edit.apply(f, s) for edit, f, s in zip(full, before.T, scales, strict=True)], dim=1)
+        return x + ((after - before) @ directions).reshape(x.shape).to(x.dtype)
+
+    return change
+
+
+def by_direction(dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None) -> Change:
+    """x → x + Σ strength_i · unit_i · direction_i, whatever the codes are; negative strengths push the other way.
+
+    Args:
+        edits: mode add only, since codes are not looked at.
+        units: largest activation of each latent; None: strengths count codes as they are.
+
+    Raises:
+        UserError: an edit of another mode.
+    """
+    full = as_edits(edits, dictionary.d_sae)
+    for edit in full:
+        if edit.mode != "add":
+            raise UserError(f"latent {edit.latent}: mode {edit.mode} edits codes; along a direction one can only add")
+    if not full:
+        return lambda x: x
+    strengths = [edit.strength or 0.0 for edit in full]
+    amounts = torch.tensor([a * u for a, u in zip(strengths, _units(full, units), strict=True)])
+    directions = dictionary.decoder_directions()[[edit.latent for edit in full]]
+    return add_vector(amounts.to(directions) @ directions)
+
+
+def add_vector(vector: Float[Tensor, "d_in"]) -> Change:
+    """x → x + vector, at every token: a direction from anywhere (a difference of means, a random one)."""
+    return lambda x: x + vector.to(x)
+
+
+def columns(codes: SparseCodes, latents: Tensor) -> Float[Tensor, "tokens some"]:
+    """Dense codes of a few latents, 0 where they do not fire."""
+    place = torch.full((codes.d_sae,), -1, dtype=torch.int64, device=latents.device)
+    place[latents] = torch.arange(len(latents), device=latents.device)
+    column = place[codes.latents]
+    wanted = column >= 0
+    dense = codes.values.new_zeros(codes.rows, len(latents))
+    dense[codes.row_ids[wanted], column[wanted]] = codes.values[wanted]
+    return dense
+
+
+def _units(edits: Sequence[LatentEdit], units: Float[Tensor, "d_sae"] | None) -> list[float]:
+    """What one unit of strength is worth for each edit."""
+    return [1.0 if units is None else float(units[edit.latent]) for edit in edits]

@@ -1,0 +1,102 @@
+"""`saelab steer`: a prompt, continued with and without the edits."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saelab.config import build
+from saelab.corpora import TokenPolicy, pack, separator_id
+from saelab.dictionaries.artifact import load
+from saelab.dictionaries.dictionary import Dictionary
+from saelab.disk import RunPaths
+from saelab.errors import UserError
+from saelab.evaluation.batch import Subject
+from saelab.evaluation.measure import check_fit
+from saelab.evaluation.text import held_out, recorded, tokenizer_of
+from saelab.models import LanguageModel, Site
+from saelab.steering.config import SteerConfig
+from saelab.steering.edits import as_edits
+from saelab.steering.steered import Sampling, largest_activations, side_by_side
+
+_ROWS = 8  # that go through the model at a time
+
+
+class SteeredText(NamedTuple):
+    """One continuation of the prompt."""
+
+    strength: float | None
+    """None: mode zero, or the model as it is."""
+    edited: bool
+    """False: the model as it is."""
+    text: str
+    """What was written after the prompt."""
+
+
+def steer(config: SteerConfig, model: LanguageModel | None = None) -> list[SteeredText]:
+    """Continue the prompt as the model would, and once for each strength.
+
+    Args:
+        model: a model that is loaded already; else the dictionary's own is loaded.
+
+    Raises:
+        UserError: no dictionary there, a latent it does not have, a model that it does not fit or without a tokenizer.
+    """
+    dictionary = load(config.run)
+    for strength in config.strengths:
+        as_edits(config.edits(strength), dictionary.d_sae)
+    model = model or LanguageModel.load(
+        config.model or dictionary.model_name, dtype=recorded(config.run).dtype or "float32", device=config.device
+    )
+    tokenizer = tokenizer_of(model)
+    check_fit(Subject(str(config.run), dictionary, Site.parse(dictionary.site)), model)
+    dictionary = dictionary.to(model.device)
+    texts = side_by_side(
+        model,
+        dictionary,
+        prompt_ids(model, config.prompt),
+        [(None, []), *((strength, config.edits(strength)) for strength in config.strengths)],
+        sampling=Sampling(config.max_new_tokens, config.temperature, config.top_k, config.top_p, config.seed),
+        method=config.method,
+        units=largest_of(config.run, model, dictionary, config),
+    )
+    written = [str(tokenizer.decode(text.ids)) for text in texts]
+    return [SteeredText(t.strength, i > 0, w) for i, (t, w) in enumerate(zip(texts, written, strict=True))]
+
+
+def prompt_ids(model: LanguageModel, prompt: str) -> Int[Tensor, "position"]:
+    """The prompt as the start of a document: behind the separator that documents have in training."""
+    tokenizer = tokenizer_of(model)
+    separator = separator_id(tokenizer)
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    return torch.tensor(ids if separator is None else [separator, *ids], dtype=torch.int64)
+
+
+def largest_of(run: Path, model: LanguageModel, dictionary: Dictionary, config: SteerConfig) -> Float[Tensor, "d_sae"]:
+    """Largest activation of the edited latents (0 elsewhere): from the run's feature index, else measured on its text.
+
+    Raises:
+        UserError: one of them never fired there, so that a strength has nothing to count.
+    """
+    if RunPaths(run).features.is_dir():
+        from saelab.features.index import FeatureIndex
+
+        index = FeatureIndex(RunPaths(run).features)
+        units = torch.zeros(dictionary.d_sae)
+        for latent in config.latent:
+            units[latent] = index.latent(latent).max_activation or 0.0
+    else:
+        policy = build(TokenPolicy, dictionary.config.policy, where=f"token policy of {run}")
+        corpus = held_out(run, None, recorded(run).corpus)
+        rows = pack(corpus, tokenizer_of(model), policy, rows=_ROWS)
+        chunks = -(-config.unit_tokens // (_ROWS * policy.context))
+        units = largest_activations(model, dictionary, islice(rows, chunks))
+    silent = [latent for latent in config.latent if units[latent] == 0]
+    if silent and config.mode in ("add", "clamp"):
+        raise UserError(f"latent {silent[0]} never fired on the text looked at, so strengths have no unit; try another")
+    return units

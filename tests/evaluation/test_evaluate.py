@@ -1,0 +1,138 @@
+"""`evaluate` on runs on disk: a tiny GPT-2 with a byte tokenizer, and the microworld's held-out text."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from saelab.activations import HarvestConfig
+from saelab.activations.harvest import harvest
+from saelab.config import to_yaml
+from saelab.corpora import CorpusConfig, TokenPolicy
+from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, TokenChoice
+from saelab.dictionaries.dictionary import Dictionary
+from saelab.disk import RunPaths, write_text
+from saelab.errors import UserError
+from saelab.evaluation.config import EvaluateConfig
+from saelab.evaluation.evaluate import evaluate
+from saelab.evaluation.report import FidelityReport, load_report
+from saelab.models import LanguageModel
+from saelab.training import TrainConfig
+
+POLICY = TokenPolicy(context=32)
+SETTINGS = {"tokens": 640, "resamples": 20, "mean_tokens": 100, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> LanguageModel:
+    return LanguageModel.load(tiny_model, device="cpu")
+
+
+def make_run(root: Path, model: LanguageModel, site: str, seed: int = 0) -> Path:
+    """A run directory as training leaves it, with a random dictionary."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.nn.functional.normalize(torch.randn(24, 16, generator=generator), dim=1)
+    config = DictionaryConfig(
+        architecture="topk", d_in=16, d_sae=24, k=3, affinity=ActivationAffinity(), allocation=TokenChoice(),
+        rule="topk", scale=1.0, site=site, model=model.name, model_fingerprint=model.fingerprint,
+        tokenizer_fingerprint=model.tokenizer_fingerprint or "", policy=POLICY.model_dump(), tokens_trained=0,
+        saelab_version="0",
+    )  # fmt: skip
+    dictionary = Dictionary(weights, weights.clone(), torch.zeros(24), torch.zeros(16), torch.zeros(0), config)
+    paths = RunPaths(root)
+    dictionary.save(paths.dictionary, golden=torch.randn(8, 16, generator=generator))
+    settings = TrainConfig.model_validate(
+        {"model": model.name, "site": site, "sae": {"d_sae": 24, "k": 3}, "policy": POLICY}
+    )
+    write_text(paths.config, to_yaml(settings))
+    return root
+
+
+@pytest.fixture
+def runs(tmp_path: Path, model: LanguageModel) -> list[Path]:
+    sites = ["blocks.0.resid_post", "blocks.1.mlp_out"]
+    return [make_run(tmp_path / f"run{i}", model, site, seed=i) for i, site in enumerate(sites)]
+
+
+def test_reports_stand_beside_each_run(runs):
+    reports = evaluate(EvaluateConfig(runs=runs, **SETTINGS))
+    assert [(r.about.dictionary, r.suite) for r in reports] == [
+        ("run0", "fidelity"), ("run0", "sparsity"), ("run1", "fidelity"), ("run1", "sparsity"),
+    ]  # fmt: skip
+    assert load_report(FidelityReport, RunPaths(runs[1]).report("fidelity")) == reports[2]
+
+
+def test_reports_state_their_conditions(runs, tiny_model):
+    about = evaluate(EvaluateConfig(runs=runs[:1], **SETTINGS))[0].about
+    assert about.positions == 640
+    assert about.excluded >= 20  # the first position of each of twenty rows, and separators
+    assert about.tokens == about.positions - about.excluded
+    assert 100 <= about.mean_tokens < 132
+    assert about.corpus == CorpusConfig(split="test").model_dump(mode="json")
+    assert about.token_policy == POLICY.model_dump(mode="json")
+    assert (about.model, about.dtype, about.site) == (str(tiny_model), "float32", "blocks.0.resid_post")
+    assert about.selection_rule == "top 3 of each token"
+
+
+def test_numbers_do_not_depend_on_the_batch(runs):
+    reports = [
+        evaluate(EvaluateConfig(runs=runs[:1], batch_rows=rows, overwrite=True, **SETTINGS))[0] for rows in (3, 7, 64)
+    ]
+    assert [r.about.tokens for r in reports] == [reports[0].about.tokens] * 3
+    numbers = [r.metrics.model_dump(exclude={"splice_error"}) for r in reports]
+    for other in numbers[1:]:
+        assert other == pytest.approx(numbers[0], rel=1e-5, abs=1e-7)
+
+
+def test_finished_reports_are_read_not_made_again(runs, monkeypatch):
+    first = evaluate(EvaluateConfig(runs=runs, **SETTINGS))
+    monkeypatch.setattr(LanguageModel, "load", lambda *args, **kwargs: pytest.fail("the model was loaded again"))
+    assert evaluate(EvaluateConfig(runs=runs, **SETTINGS)) == first
+
+
+def test_only_what_is_missing_is_made(runs):
+    first = evaluate(EvaluateConfig(runs=runs[:1], **SETTINGS))
+    both = evaluate(EvaluateConfig(runs=runs, **SETTINGS))
+    assert both[:2] == first
+    assert both[2].about.dictionary == "run1"
+
+
+def test_reports_of_other_settings_are_not_overwritten_unasked(runs):
+    evaluate(EvaluateConfig(runs=runs[:1], **SETTINGS))
+    other = {**SETTINGS, "tokens": 320}
+    with pytest.raises(UserError, match=r"fidelity.json was made with other settings \(settings.tokens: 640 → 320\)"):
+        evaluate(EvaluateConfig(runs=runs[:1], **other))
+    assert evaluate(EvaluateConfig(runs=runs[:1], overwrite=True, **other))[0].about.positions == 320
+
+
+def test_the_held_out_split_is_read_whatever_is_asked(runs):
+    config = EvaluateConfig(runs=runs[:1], corpus=CorpusConfig(split="train", seed=3), **SETTINGS)
+    assert evaluate(config)[0].about.corpus == CorpusConfig(split="test", seed=3).model_dump(mode="json")
+
+
+def test_a_model_at_hand_is_used(runs, model, monkeypatch):
+    monkeypatch.setattr(LanguageModel, "load", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    assert len(evaluate(EvaluateConfig(runs=runs, **SETTINGS), model)) == 4
+
+
+def test_a_dictionary_without_a_run_needs_a_corpus(runs):
+    RunPaths(runs[0]).config.unlink()
+    with pytest.raises(UserError, match="records no corpus"):
+        evaluate(EvaluateConfig(runs=runs[:1], **SETTINGS))
+    evaluate(EvaluateConfig(runs=runs[:1], corpus=CorpusConfig(), **SETTINGS))
+
+
+def test_the_corpus_of_harvested_activations_is_that_of_their_manifest(runs, tiny_model, tmp_path):
+    harvest_config = HarvestConfig(
+        model=str(tiny_model), sites=("blocks.0.resid_post",), corpus=CorpusConfig(seed=9), policy=POLICY, tokens=64,
+        device="cpu",
+    )  # fmt: skip
+    harvest(harvest_config, tmp_path / "activations")
+    write_text(RunPaths(runs[0]).config, f"activations: {tmp_path / 'activations'}\n")
+    corpus = evaluate(EvaluateConfig(runs=runs[:1], **SETTINGS))[0].about.corpus
+    assert corpus == CorpusConfig(seed=9, split="test").model_dump(mode="json")
+
+
+def test_another_precision_than_in_training_is_refused(runs):
+    with pytest.raises(UserError, match="in bfloat16 are not those"):
+        evaluate(EvaluateConfig(runs=runs[:1], dtype="bfloat16", **SETTINGS))
