@@ -1,0 +1,136 @@
+"""Everything an index is made from, resolved before work begins."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from saelab.activations.manifest import Manifest
+from saelab.config import build, read_yaml
+from saelab.corpora import CorpusConfig, TokenPolicy
+from saelab.corpora.config import MICROWORLD
+from saelab.dictionaries.artifact import load
+from saelab.dictionaries.dictionary import Dictionary
+from saelab.disk import RunPaths
+from saelab.errors import UserError
+from saelab.features.config import IndexConfig
+from saelab.features.schema import SCHEMA_VERSION
+from saelab.features.summaries import Sampling
+from saelab.models import LanguageModel, Site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+WRITING_KINDS = ("resid_pre", "resid_mid", "resid_post", "mlp_out", "attn_out")
+"""Sites whose vectors are added to the residual stream, so that the unembedding can read a latent's direction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is indexed, and how; the model is loaded when it is first asked for.
+
+    Attributes:
+        given_model: a model that is loaded already, else the dictionary's own is loaded.
+    """
+
+    config: IndexConfig
+    dictionary: Dictionary
+    corpus: CorpusConfig
+    policy: TokenPolicy
+    given_model: LanguageModel | None = None
+
+    @classmethod
+    def resolve(cls, config: IndexConfig, model: LanguageModel | None = None) -> Plan:
+        """Load the dictionary and find out which text it is indexed on.
+
+        Raises:
+            UserError: no dictionary there, or no corpus given and none recorded with the run.
+        """
+        dictionary = load(config.run)
+        policy = build(TokenPolicy, dictionary.config.policy, where=f"the token policy of {config.run}")
+        return cls(config, dictionary, config.corpus or _corpus_of(config.run), policy, model)
+
+    @property
+    def out(self) -> Path:
+        return self.config.out or RunPaths(self.config.run).features
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The language model, checked against what the dictionary was trained on."""
+        name = self.config.model or self.dictionary.model_name
+        model = self.given_model or LanguageModel.load(name, dtype=self.config.dtype, device=self.config.device)
+        if model.tokenizer is None:
+            raise UserError(f"model {model.name!r} has no tokenizer, so no text can be indexed")
+        model.check(self.site)
+        recorded = self.dictionary.config
+        if recorded.tokenizer_fingerprint != model.tokenizer_fingerprint:
+            raise UserError(f"{self.config.run} was trained with another tokenizer than that of model {model.name!r}")
+        if recorded.model_fingerprint != model.fingerprint:
+            raise UserError(
+                f"{self.config.run} was trained on {recorded.model!r} with other weights, or in another dtype, than "
+                f"{model.name!r} in {self.config.dtype}; give that model and dtype"
+            )
+        return model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return cast("PreTrainedTokenizerFast", self.model.tokenizer)
+
+    @cached_property
+    def encoder(self) -> Dictionary:
+        """The dictionary on the model's device."""
+        return self.dictionary.to(self.model.device)
+
+    @cached_property
+    def site(self) -> Site:
+        return Site.parse(self.dictionary.site)
+
+    @property
+    def writes_to_residual_stream(self) -> bool:
+        return self.site.kind in WRITING_KINDS
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels that the corpus's tokens carry; () where it has none."""
+        if self.corpus.source != MICROWORLD:
+            return ()
+        from saelab.corpora.microworld import LABELS
+
+        return tuple(LABELS)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.config.top_examples, self.config.quarter_examples, self.config.seed)
+
+    @property
+    def pair_stride(self) -> int:
+        """Pairs are counted on every n-th row of text, so that about `coactivation_pairs` are; 0 = on none."""
+        if not self.config.coactivation_pairs:
+            return 0
+        return math.ceil(self.config.tokens * self.dictionary.config.k**2 / self.config.coactivation_pairs)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the index's content: equal settings, equal index."""
+        keys = ("tokens", "seed", "top_examples", "quarter_examples", "coactivation_pairs")
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "dictionary_sha256": self.dictionary.config.weights_sha256,
+            "corpus": self.corpus.model_dump(mode="json"),
+            "policy": self.policy.model_dump(mode="json"),
+            **{key: getattr(self.config, key) for key in keys},
+        }
+
+
+def _corpus_of(run: Path) -> CorpusConfig:
+    """The text that a run was trained on, as its config.yaml, or the harvested activations named there, record it."""
+    path = RunPaths(run).config
+    if not path.is_file():
+        raise UserError(f"{run} records no corpus; say which text to index: --corpus.source microworld")
+    recorded = read_yaml(path)
+    if recorded.get("activations"):
+        return Manifest.load(Path(recorded["activations"])).config.corpus
+    return build(CorpusConfig, recorded.get("corpus") or {}, where=f"corpus of {path}")
