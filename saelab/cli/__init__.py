@@ -1,0 +1,37 @@
+"""The command line: one command per stage of the road.
+
+Nothing heavy is imported here: a command's module loads when the command runs, torch when the stage does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from saelab.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `saelab` with `arguments` (default: the process's own) and exit.
+
+    Exit codes: 0 done, 2 a mistake of the user's (one sentence on stderr), 130 Ctrl-C. Bugs keep their traceback.
+    """
+    from cyclopts import CycloptsError
+
+    from saelab.cli.commands import app
+
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (UserError, CycloptsError) as error:
+        print(f"saelab: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("saelab: stopped; the same command continues where it can", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `saelab inspect … | head`: the reader has gone, which is not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)

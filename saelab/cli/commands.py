@@ -1,0 +1,51 @@
+"""The list of commands. Each is a module of its own, imported when it is named."""
+
+from __future__ import annotations
+
+from cyclopts import App, Parameter
+
+from saelab import __version__
+
+app = App(
+    name="saelab",
+    version=__version__,
+    help="""Train sparse autoencoders on a language model's activations, judge them, browse and steer their features.
+
+Start with `saelab demo`: the whole road on a small bundled model, nothing to download, about three minutes.""",
+    help_epilogue="""The road, one command a stage (each continues when it is run again):
+  saelab train CONFIG --out runs/mine    a dictionary; activations as they come
+  saelab evaluate runs/mine              how faithful, how sparse, at what cost
+  saelab index runs/mine                 what every latent fires on
+  saelab browse runs/mine                look at it""",
+    help_format="plaintext",
+    default_parameter=Parameter(negative=(), show_default=False),
+    suppress_keyboard_interrupt=False,
+)
+
+# The first line stands in the list; all of it stands above the command's own help.
+COMMANDS = {
+    "demo": """The whole road on the bundled model, then the app.
+
+About three minutes on two CPU cores; nothing is downloaded.""",
+    "harvest": """Store a model's activations on disk.
+
+Many sites in one pass; `saelab train --activations DIR` reads them. Run again, it continues.""",
+    "train": """Train a dictionary.
+
+The same command run again continues an unfinished run, and says so when it is finished.""",
+    "evaluate": """Measure dictionaries on held-out text.
+
+Reports go to RUN/evaluation/*.json. Runs that fit together share one pass over the model.""",
+    "index": """Find what every latent fires on, for browsing.
+
+Examples, statistics and promoted tokens go to RUN/features as Parquet tables.""",
+    "browse": """Open the app on finished runs.
+
+It answers on this machine only, until Ctrl-C.""",
+    "steer": "Continue a prompt while latents are turned up or down.",
+    "inspect": "Say what a path holds, and check it.",
+    "settings": "Explain every setting of a command.",
+    "doctor": "Say what this machine offers and what is missing.",
+}
+for _place, (_name, _help) in enumerate(COMMANDS.items()):
+    app.command(f"saelab.cli.{_name}:app", name=_name, help=_help, sort_key=_place)

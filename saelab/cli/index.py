@@ -1,0 +1,42 @@
+"""`saelab index`: a run → what every latent fires on."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from saelab.cli.arguments import Word, parse
+from saelab.cli.settings import epilogue
+from saelab.errors import UserError
+
+app = App(
+    name="index",
+    usage="Usage: saelab index RUN [CONFIG.yaml] [--key value ...]",
+    help_epilogue=epilogue(
+        "index",
+        """  saelab index runs/a
+  saelab index runs/a --tokens 10M --top_examples 50""",
+    ),
+)
+
+
+@app.default
+def index(*words: Word, overwrite: bool = False) -> None:
+    """Find what every latent of a dictionary fires on: examples, statistics, promoted tokens.
+
+    Parameters
+    ----------
+    overwrite
+        Replace an index that was made with other settings.
+    """
+    from saelab.features.config import IndexConfig
+
+    arguments = parse(words, takes_runs=True)
+    if len(arguments.runs) > 1:
+        raise UserError(f"{arguments.runs[1]!r} is one word too many: `saelab index` takes one run at a time")
+    run = arguments.runs[0] if arguments.runs else None
+    config = arguments.load(IndexConfig, run=run, overwrite=overwrite or None)
+
+    from saelab.features.build import build_index
+
+    directory = build_index(config)
+    print(f"the feature index is in {directory}; next: saelab browse {config.run}")

@@ -1,0 +1,149 @@
+"""`saelab inspect PATH`: what is this, what is in it, and is it whole?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from saelab.disk import ActivationPaths, RunPaths, read_json
+from saelab.disk.layout import DictionaryPaths
+from saelab.errors import UserError
+
+app = App(
+    name="inspect",
+    help_epilogue="""Examples:
+  saelab inspect runs/demo                 a run: dictionary, reports, index
+  saelab inspect activations/a --verify    read every shard again
+  saelab inspect path/to/model             a Hugging Face model folder""",
+)
+
+Rows = Iterator[tuple[str, str]]
+
+
+@app.default
+def inspect(path: Path, *, verify: bool = False) -> None:
+    """Say what a path holds: a run, a dictionary, activations or a model folder.
+
+    Parameters
+    ----------
+    path
+        Directory to look into.
+    verify
+        Read every file and compare its checksum.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in describe(path, verify):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def describe(path: Path, verify: bool = False) -> list[tuple[str, str]]:
+    """Name–value lines about a directory.
+
+    Raises:
+        UserError: it is nothing that saelab knows, or it is damaged.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder; give a run, a dictionary, activations or a model folder")
+    if ActivationPaths(path).manifest.is_file():
+        return list(_activations(path, verify))
+    if DictionaryPaths(path).weights.is_file():
+        return list(_dictionary(path))
+    if RunPaths(path).config.is_file() or RunPaths(path).dictionary.is_dir():
+        return list(_run(path))
+    if (path / "config.json").is_file() and "model_type" in read_json(path / "config.json"):
+        return list(_model(path))
+    raise UserError(f"{path} holds neither a run, a dictionary, activations nor a Hugging Face model")
+
+
+def _dictionary(path: Path) -> Rows:
+    from saelab.dictionaries.artifact import load
+
+    dictionary = load(path)  # checks checksum, shapes and the golden pair
+    config = dictionary.config
+    yield "what", f"dictionary (schema {config.schema_version}), {config.architecture}"
+    yield "site", f"{config.site} of {config.model}"
+    yield "size", f"{config.d_in} → {config.d_sae} latents, k = {config.k}, rule {config.rule}"
+    yield "trained", f"{config.tokens_trained:,} tokens with saelab {config.saelab_version}"
+    yield "scale", f"inputs × {config.scale:.4g} before encoding"
+    yield "decoder norms", _spread(dictionary.W_dec.norm(dim=1))
+    yield "encoder norms", _spread(dictionary.W_enc.norm(dim=1))
+    if dictionary.threshold.numel():
+        yield "thresholds", _spread(dictionary.threshold)
+    yield "checks", "checksum and golden input/output pair agree"
+
+
+def _run(path: Path) -> Rows:
+    from saelab.disk import read_jsonl
+
+    names = RunPaths(path)
+    metrics = read_jsonl(names.metrics)
+    finished = DictionaryPaths(names.dictionary).weights.is_file()
+    yield "run", f"{path} ({'finished' if finished else 'not finished: `saelab train` continues it'})"
+    if metrics:
+        yield "metrics", f"{len(metrics)} lines, last: {_last(metrics[-1])}"
+    if finished:
+        yield from _dictionary(names.dictionary)
+    reports = sorted(file.stem for file in names.evaluation.glob("*.json"))
+    yield "reports", ", ".join(reports) or f"none: `saelab evaluate {path}`"
+    yield "feature index", "present" if names.features.is_dir() else f"none: `saelab index {path}`"
+
+
+def _model(path: Path) -> Rows:
+    config: dict[str, Any] = read_json(path / "config.json")
+    architectures = config.get("architectures") or ["unknown architecture"]
+    yield "what", f"Hugging Face model folder, {architectures[0]} ({config['model_type']})"
+    for label, keys in {
+        "layers": ("n_layer", "num_hidden_layers"),
+        "width": ("n_embd", "hidden_size"),
+        "heads": ("n_head", "num_attention_heads"),
+        "context": ("n_positions", "max_position_embeddings"),
+        "vocabulary": ("vocab_size",),
+    }.items():
+        found = next((config[key] for key in keys if key in config), None)
+        if found is not None:
+            yield label, str(found)
+    weights = sorted(path.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in weights)
+    yield "weights", f"{len(weights)} safetensors file(s), {size / 1e6:.1f} MB" if weights else "no safetensors weights"
+    yield "tokenizer", "tokenizer.json" if (path / "tokenizer.json").is_file() else "none: tokenizer.json is missing"
+
+
+def _spread(values: Any) -> str:
+    low, middle, high = values.float().quantile(values.new_tensor([0.0, 0.5, 1.0]).float()).tolist()
+    return f"{low:.4g} … {middle:.4g} … {high:.4g} (least, median, largest)"
+
+
+def _last(record: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in list(record.items())[:5] if isinstance(value, int | float))
+
+
+def _activations(path: Path, verify: bool) -> Rows:
+    from saelab.activations.manifest import Manifest
+
+    manifest = Manifest.load(path)
+    state = "finished" if manifest.finished else "not finished: `saelab harvest` continues it"
+    yield "what", f"activations (schema {manifest.schema_version}), {state}"
+    yield "model", manifest.model
+    yield "tokens", f"{manifest.n_tokens:,} in {len(manifest.shards)} shards, {manifest.n_kept:,} kept by the policy"
+    stored = f"{manifest.config.dtype}{', with gradients' if manifest.config.gradients else ''}"
+    yield "stored as", stored
+    for site, entry in manifest.sites.items():
+        scale = "" if entry.scale is None else f", × {entry.scale:.4g} gives mean square norm {entry.width}"
+        yield site, f"{entry.width} wide{scale}"
+    damage = manifest.damage(path, checksums=verify)
+    if damage:
+        raise UserError(f"{path} is damaged: {'; '.join(damage[:3])}{'; …' if len(damage) > 3 else ''}")
+    yield (
+        "checks",
+        "every file is there and its checksum agrees" if verify else "every file is there (--verify reads them)",
+    )
