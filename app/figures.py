@@ -1,0 +1,152 @@
+"""Plotly figures: plain numbers in, a `Figure` out. Fonts and the light or dark ground come from the app's theme."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+BLUE, VERMILION, AMBER = (
+    "#2f8ac4",
+    "#d55e00",
+    "#e69f00",
+)  # after Okabe & Ito: safe for colour-blind readers, legible on light and dark
+HEIGHT = 280
+CHART = {"displayModeBar": False}  # passed as `config` to st.plotly_chart: no floating buttons over the data
+
+
+def density_histogram(edges: Sequence[float], counts: Sequence[int]) -> go.Figure:
+    """Latents by log10 density; `edges` [n + 1] are log10 of the share of tokens, `counts` [n] are latents."""
+    left, right = np.asarray(edges[:-1], dtype=float), np.asarray(edges[1:], dtype=float)
+    figure = go.Figure(
+        go.Bar(
+            x=(left + right) / 2,
+            y=list(counts),
+            width=0.94 * (right - left),
+            marker={"color": BLUE, "line": {"width": 0}},
+            customdata=np.stack([10**left, 10**right], axis=1),
+            hovertemplate="%{y} latents<br>density %{customdata[0]:.2~%} to %{customdata[1]:.2~%}<extra></extra>",
+        )
+    )
+    ticks = np.arange(np.floor(edges[0]), np.ceil(edges[-1]) + 1)
+    figure.update_xaxes(
+        title="density: share of tokens it fires on", tickvals=ticks, ticktext=[power(t) for t in ticks]
+    )
+    figure.update_yaxes(title="latents")
+    return _laid_out(figure)
+
+
+def rank_density(ranks: Sequence[int], densities: Sequence[float], law: Sequence[float] | None = None) -> go.Figure:
+    """Density of the latent of each rank (1 = fires most often), on log axes; `law` is a fit at the same ranks."""
+    figure = go.Figure(
+        go.Scatter(
+            x=list(ranks),
+            y=list(densities),
+            mode="lines",
+            line={"color": BLUE, "width": 2},
+            hovertemplate="rank %{x:,}<br>fires on %{y:.3~%} of tokens<extra></extra>",
+        )
+    )
+    if law is not None:
+        dashes = {"color": VERMILION, "width": 1.5, "dash": "dash"}
+        figure.add_scatter(x=list(ranks), y=list(law), mode="lines", line=dashes, hoverinfo="skip")
+    figure.update_xaxes(title="rank of the latent by density", type="log", **_decades(1, max(ranks)))
+    figure.update_yaxes(
+        title="density: share of tokens", type="log", **_decades(min(densities), max(densities)),
+        range=[np.log10(min(densities)) - 0.1, np.log10(max(densities)) + 0.25],
+    )  # fmt: skip
+    return _laid_out(figure)
+
+
+def active_per_token(counts: Sequence[int]) -> go.Figure:
+    """Tokens by number of active latents; `counts` entry n is for exactly n."""
+    figure = go.Figure(
+        go.Bar(
+            x=list(range(len(counts))),
+            y=list(counts),
+            marker={"color": BLUE, "line": {"width": 0}},
+            hovertemplate="%{y:,} tokens have %{x} active latents<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="active latents on a token")
+    figure.update_yaxes(title="tokens")
+    return _laid_out(figure, height=220)
+
+
+def training_curve(tokens: Sequence[float], values: Sequence[float | None], name: str, log: bool = False) -> go.Figure:
+    """One measured quantity over training; x is tokens seen."""
+    figure = go.Figure(
+        go.Scatter(
+            x=list(tokens),
+            y=list(values),
+            mode="lines",
+            line={"color": BLUE, "width": 2},
+            hovertemplate="%{x:.3s} tokens<br>" + name + " %{y:.4~g}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="training tokens", tickformat="~s", rangemode="tozero")
+    positive = [value for value in values if value is not None and value > 0]
+    if log and positive:
+        figure.update_yaxes(type="log", **_decades(min(positive), max(positive)))
+    else:
+        figure.update_yaxes(rangemode="tozero", tickformat="~g")
+    figure.update_yaxes(title=name)
+    return _laid_out(figure, height=220)
+
+
+def activation_histogram(counts: Sequence[int], maximum: float) -> go.Figure:
+    """Active tokens of one latent by activation value; equal bins over (0, `maximum`], counts on a log axis."""
+    width = maximum / max(len(counts), 1)
+    shown = [count if count > 0 else None for count in counts]
+    figure = go.Figure(
+        go.Bar(
+            x=[(bin_ + 0.5) * width for bin_ in range(len(counts))],
+            y=shown,
+            width=width * 0.92,
+            marker={"color": AMBER, "line": {"width": 0}},
+            customdata=[[bin_ * width, (bin_ + 1) * width] for bin_ in range(len(counts))],
+            hovertemplate="%{y:,} tokens<br>activation %{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="activation", range=[0, maximum], tickformat="~g")
+    top = max([count for count in counts if count > 0], default=1)
+    figure.update_yaxes(title="tokens", type="log", **_decades(1, top), range=[-0.3, np.log10(top) + 0.15])
+    return _laid_out(figure, height=220)
+
+
+def power(exponent: float) -> str:
+    """10 to a whole power as a tick label: a percentage where people read it easily, else a power of ten."""
+    return {0: "100%", -1: "10%", -2: "1%", -3: "0.1%"}.get(int(exponent), f"10<sup>{int(exponent)}</sup>")
+
+
+def _decades(low: float, high: float) -> dict[str, Any]:
+    """Ticks of a log axis between two positive numbers: whole powers of ten, and 2 and 5 times them on a short axis."""
+    exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    steps = (1, 2, 5) if np.log10(high / low) < 2 else (1,)
+    ticks = [(step, exponent) for exponent in exponents for step in steps]
+    return {
+        "tickvals": [step * 10.0**exponent for step, exponent in ticks],
+        "ticktext": [_tick(*tick) for tick in ticks],
+    }
+
+
+def _tick(step: int, exponent: int) -> str:
+    if 0 <= exponent <= 5:
+        return f"{step * 10**exponent:,}"
+    if -3 <= exponent < 0:
+        return f"{step * 10.0**exponent:g}"
+    return f"10<sup>{exponent}</sup>" if step == 1 else f"{step}·10<sup>{exponent}</sup>"
+
+
+def _laid_out(figure: go.Figure, height: int = HEIGHT) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        showlegend=False,
+        bargap=0,
+        hoverlabel={"align": "left"},
+        uirevision="keep",  # a live chart keeps the reader's zoom when new points arrive
+    )
+    return figure

@@ -1,0 +1,88 @@
+"""What surrounds every page: title, style, the picker of runs; links; and a sentence where a page can't be shown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import streamlit as st
+
+from app import links, state
+from app.problems import NothingToShowError, empty_state
+from app.routes import Route
+from saelab.errors import UserError
+
+_HERE = Path(__file__).parent
+
+
+def show(routes: Sequence[Route]) -> None:
+    """Run the page that the address names, inside the frame."""
+    pages = [route.page for route in routes]
+    page = st.navigation(pages, position="hidden")
+    st.set_page_config(page_title=f"saelab · {page.title}", page_icon=str(_HERE / "icon.svg"), layout="wide")
+    st.html(_HERE / "style.css")
+    st.logo(str(_HERE / "logo.svg"), size="large")
+    _follow(page, pages)
+    with st.sidebar:
+        _navigation(routes)
+        _run_picker()
+    try:
+        page.run()
+    except NothingToShowError as problem:
+        empty_state(problem.title, problem.sentence, problem.command)
+    except UserError as problem:
+        empty_state("This can't be read", str(problem))
+    except (OSError, duckdb.Error) as problem:  # a run that is being rewritten or has just been deleted
+        logging.warning("while showing %s: %s", page.title, problem)
+        empty_state("This run changed while it was being read", "Reload the page; if it stays, index the run again.")
+    except Exception:
+        logging.exception("while showing %s", page.title)
+        empty_state("This page failed", "That is a fault in saelab; the terminal that runs `saelab browse` says more.")
+
+
+def _follow(page: st.Page, pages: Sequence[st.Page]) -> None:
+    """Go where a clicked link points: the same page gets its new state at once, another is switched to."""
+    clicked = links.followed()
+    # The short address /?latent=123, on arrival only: Streamlit leaves such an entry in the browser's history at every
+    # change of page, and going back to it must not lead forward again.
+    if state.has_just_arrived() and page.url_path == "" and state.LATENT in st.query_params:
+        clicked = (links.LATENT, st.query_params.to_dict())
+    if clicked is None:
+        return
+    path, query = clicked
+    target = next((p for p in pages if p.url_path == path), pages[0])
+    if target.url_path == page.url_path:
+        st.query_params.from_dict(query)
+    else:
+        st.switch_page(target, query_params=query)
+
+
+def _navigation(routes: Sequence[Route]) -> None:
+    """Links to the pages; they keep the run."""
+    run = _run_named()
+    for route in routes:
+        st.page_link(route.page, icon=route.icon, query_params={state.RUN: run} if run else None, width="stretch")
+    st.space("small")
+
+
+def _run_named() -> str | None:
+    return st.query_params.get(state.RUN) or st.session_state.get(state.RUN)
+
+
+def _run_picker() -> None:
+    names = list(state.workspace().runs)
+    if not names:
+        return
+    shown = _run_named()
+    st.session_state["picked"] = shown if shown in names else None
+    st.selectbox("Run", names, key="picked", on_change=_pick, placeholder="Choose a run")
+
+
+def _pick() -> None:
+    """Another run: the same page of it, without the latent, which means nothing there."""
+    picked = st.session_state["picked"]
+    if picked is not None:
+        st.session_state[state.RUN] = picked
+        st.query_params.from_dict({state.RUN: picked})

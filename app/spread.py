@@ -1,0 +1,107 @@
+"""How firing is spread: over latents (densities, the law their ranks follow) and over tokens (active latents each)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from app import figures, reading
+from app.notation import percent
+from app.workspace import Run
+from saelab.evaluation.report import SparsityReport
+from saelab.features.index import FeatureIndex
+
+BINS_PER_DECADE = 5
+CURVE_POINTS = 300  # of the rank–density curve, evenly spread over the log of the rank
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Densities of all latents, boiled down to what two figures need."""
+
+    edges: list[float]  # log10 density
+    counts: list[int]
+    ranks: list[int]
+    densities: list[float]
+    n_live: int
+    n_dead: int
+    median: float | None
+
+
+def spread(run: Run, index: FeatureIndex) -> None:
+    """The section of the overview."""
+    numbers = _spread(index, reading.index_stamp(run))
+    report = reading.sparsity(run)
+    st.subheader("How firing is spread")
+    if not numbers.n_live:
+        st.caption(f"No latent fired on the {index.n_tokens:,} tokens of the index.")
+        return
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Latents by density**")
+        st.plotly_chart(figures.density_histogram(numbers.edges, numbers.counts), config=figures.CHART, key="densities")
+        st.caption(
+            f"{numbers.n_live:,} latents fired on the {index.n_tokens:,} tokens of the index, {numbers.n_dead:,} not. "
+            f"The median one fires on {percent(numbers.median)} of tokens."
+        )
+    with right:
+        st.markdown("**Density by rank**")
+        law = _law(report, numbers.ranks)
+        st.plotly_chart(figures.rank_density(numbers.ranks, numbers.densities, law), config=figures.CHART, key="ranks")
+        st.caption(_law_in_words(report))
+    if report is not None:
+        _active_per_token(report)
+
+
+def _active_per_token(report: SparsityReport) -> None:
+    counts = report.metrics.l0_histogram
+    if sum(count > 0 for count in counts) < 2:
+        return  # every token has the same number: a tile says it already
+    st.markdown("**Active latents per token**")
+    st.plotly_chart(figures.active_per_token(counts), config=figures.CHART, key="active_per_token")
+    metrics = report.metrics
+    st.caption(
+        f"90% of tokens have {metrics.l0_p5} to {metrics.l0_p95} active latents; the median is {metrics.l0_p50}."
+    )
+
+
+def summarise(density: NDArray[np.float64]) -> Spread:
+    """Histogram and rank curve of `density` [d_sae]."""
+    live = np.sort(density[density > 0])[::-1]
+    if not len(live):
+        return Spread([], [], [], [], 0, len(density), None)
+    exponents = np.log10(live)
+    low, high = np.floor(exponents.min()), max(np.ceil(exponents.max()), np.floor(exponents.min()) + 1)
+    counts, edges = np.histogram(exponents, round((high - low) * BINS_PER_DECADE), (low, high))
+    at = np.unique(np.geomspace(1, len(live), CURVE_POINTS).round().astype(int))
+    return Spread(
+        edges.tolist(), counts.tolist(), at.tolist(), live[at - 1].tolist(),
+        len(live), len(density) - len(live), float(np.median(live)),
+    )  # fmt: skip
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _spread(_index: FeatureIndex, stamp: str) -> Spread:
+    return summarise(_index.latents()["density"].to_numpy())
+
+
+def _law(report: SparsityReport | None, ranks: list[int]) -> list[float] | None:
+    """The fitted Zipf–Mandelbrot law at `ranks`: log density = intercept - s · log(rank + q)."""
+    law = report.metrics.zipf if report is not None else None
+    if law is None or law.s is None or law.q is None or law.intercept is None:
+        return None
+    return np.exp(law.intercept - law.s * np.log(np.asarray(ranks) + law.q)).tolist()
+
+
+def _law_in_words(report: SparsityReport | None) -> str:
+    law = report.metrics.zipf if report is not None else None
+    if law is None or law.s is None or law.q is None:
+        return "Rank 1 is the latent that fires most often."
+    fit = f", R² {law.r_squared:.2f}" if law.r_squared is not None else ""
+    return (
+        "Dashed: the Zipf–Mandelbrot law fitted in the evaluation, "
+        f"density ∝ (rank + {law.q:.1f}) to the power −{law.s:.2f}{fit}."
+    )
