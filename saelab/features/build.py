@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from saelab.config import differences
-from saelab.disk import exclusive, read_json, staged_directory
+from saelab.disk import exclusive, read_json, require_free_space, staged_directory
 from saelab.errors import UserError
 from saelab.features.collect import Spill, collect
 from saelab.features.config import IndexConfig
@@ -27,12 +27,14 @@ def build_index(config: IndexConfig, model: LanguageModel | None = None) -> Path
         model: a loaded language model to use; the dictionary's own is loaded if not given.
 
     Raises:
-        UserError: the index exists with other settings; dictionary, model or corpus are missing or don't fit together.
+        UserError: the index exists with other settings; dictionary, model or corpus are missing or don't fit together;
+            the disk has no room.
     """
     plan = Plan.resolve(config, model)
     if not config.overwrite and _is_finished(plan):
         print(f"{plan.out} is finished already", file=sys.stderr)
         return plan.out
+    require_free_space(plan.out.parent, plan.bytes_needed, f"the feature index {plan.out}")
     spilled = plan.out.parent / f".{plan.out.name}.spill"
     with exclusive(spilled.with_suffix(".lock")):
         spill = Spill(spilled, plan)

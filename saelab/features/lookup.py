@@ -62,16 +62,16 @@ class SortedTable:
 
         Only for a table whose first column counts 0, 1, 2, … (and ranges inside it): a key is its row's number.
         """
-        last_groups = np.searchsorted(self._highest, [high - 1 for _, high in ranges])
-        first_groups = np.searchsorted(self._highest, [low for low, _ in ranges])
-        groups = np.unique(np.concatenate([first_groups, last_groups]))
+        first_groups = np.searchsorted(self._highest, [low for low, _ in ranges]).tolist()
+        last_groups = np.searchsorted(self._highest, [high - 1 for _, high in ranges]).tolist()
+        groups = {g for first, last in zip(first_groups, last_groups, strict=True) for g in range(first, last + 1)}
         with damage_reported(self.path), pq.ParquetFile(self.path, metadata=self._metadata) as file:
             read = {
                 group: file.read_row_group(group, columns=[column], use_threads=False).column(0).to_numpy()
-                for group in groups.tolist()
+                for group in sorted(groups)
             }
         found = []
-        for (low, high), first, last in zip(ranges, first_groups.tolist(), last_groups.tolist(), strict=True):
+        for (low, high), first, last in zip(ranges, first_groups, last_groups, strict=True):
             values = np.concatenate([read[group] for group in range(first, last + 1)])
             start = int(self._lowest[first])
             found.append(values[low - start : high - start])

@@ -17,7 +17,7 @@ from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths
 from saelab.errors import UserError
 from saelab.features.config import IndexConfig
-from saelab.features.schema import SCHEMA_VERSION
+from saelab.features.schema import QUARTERS, SCHEMA_VERSION
 from saelab.features.summaries import Sampling
 from saelab.models import LanguageModel, Site
 
@@ -111,6 +111,14 @@ class Plan:
         if not self.config.coactivation_pairs:
             return 0
         return math.ceil(self.config.tokens * self.dictionary.config.k**2 / self.config.coactivation_pairs)
+
+    @property
+    def bytes_needed(self) -> int:
+        """About how much the spill and the finished tables take together, at their largest."""
+        activations = self.config.tokens * self.dictionary.config.k
+        examples = self.dictionary.d_sae * (self.config.top_examples + QUARTERS * self.config.quarter_examples)
+        # Per activation 12 bytes of spill, about 8 in its table and 12 in the search by token; per example about 60.
+        return 32 * activations + 12 * self.config.coactivation_pairs + 60 * examples
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ def test_a_stopped_build_goes_on_where_it_was(
     assert rows_seen[0] > 0
     uninterrupted = build_index(changed(settings, out=tmp_path / "other"), model)
     assert digests(resumed) == digests(uninterrupted)
+
+
+def test_a_disk_without_room_is_refused_before_the_pass(
+    config: IndexConfig, model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**8))
+    with pytest.raises(UserError, match="GB free"):
+        build_index(changed(config, out=tmp_path / "index"), model)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_beside_a_finished_index(small: IndexConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saelab.features.grouping import best_of_distinct, descending, rank_in_group, scrambled, sum_equal
@@ -28,11 +28,13 @@ def expected(entries: list[tuple[int, int, int]], count: int) -> list[int]:
 
 
 @given(entries=ENTRIES.filter(bool), count=st.integers(1, 4))
+@settings(deadline=None)
 def test_best_of_distinct_takes_each_member_once(entries: list[tuple[int, int, int]], count: int) -> None:
     assert picked(entries, count) == expected(entries, count)
 
 
 @given(one=ENTRIES.filter(bool), two=ENTRIES.filter(bool), count=st.integers(1, 4))
+@settings(deadline=None)
 def test_picking_from_two_picks_is_picking_from_all(
     one: list[tuple[int, int, int]], two: list[tuple[int, int, int]], count: int
 ) -> None:
@@ -52,6 +54,7 @@ def test_sum_equal() -> None:
 
 
 @given(st.lists(st.floats(2.0**-100, 2.0**100, width=32), min_size=2))
+@settings(deadline=None)
 def test_descending_keys_sort_floats_from_the_largest(values: list[float]) -> None:
     array = np.array(values, np.float32)
     assert array[np.argsort(descending(array))].tolist() == sorted(array.tolist(), reverse=True)
