@@ -15,7 +15,7 @@ from saelab.config import config_digest, differences, read_yaml, to_yaml
 from saelab.dictionaries.calibration import TOLERANCE, active_per_token, calibrated
 from saelab.dictionaries.config import DictionaryConfig, FeatureChoice, MutualChoice
 from saelab.dictionaries.dictionary import Dictionary
-from saelab.disk import RunPaths, exclusive, write_text
+from saelab.disk import RunPaths, exclusive, require_free_space, write_text
 from saelab.errors import UserError
 from saelab.progress import track
 from saelab.training import checkpoint
@@ -49,11 +49,18 @@ def train(config: TrainConfig, out: Path, overwrite: bool = False) -> Path:
         source = open_source(config.activations, config.model, config.site, config.corpus, config.policy,
                              buffer=config.buffer, device=config.device, dtype=config.dtype,
                              gradients=config.sae.affinity.kind == "gradient", seed=config.seed)  # fmt: skip
+        require_free_space(out, bytes_on_disk(config, source.d_in), f"the run {out}")
         trainer = _begin_or_resume(config, run, source)
         _loop(config, run, source, trainer)
         dictionary = keeping_its_budget(finished_dictionary(trainer, source), config, source)
         dictionary.to("cpu").save(run.dictionary, source.sample(GOLDEN_TOKENS).cpu())
     return out
+
+
+def bytes_on_disk(config: TrainConfig, d_in: int) -> int:
+    """The most a run takes: checkpoints (weights, Adam's two moments), one more being written, and the dictionary."""
+    weights = 4 * (2 * config.sae.d_sae * d_in + config.sae.d_sae + d_in)
+    return (checkpoint.KEEP + 1) * 3 * weights + weights
 
 
 def discard(run: RunPaths) -> None:
@@ -78,7 +85,7 @@ def _require_same_settings(run: RunPaths, config: TrainConfig) -> None:
 def _begin_or_resume(config: TrainConfig, run: RunPaths, source: ActivationSource) -> Trainer:
     saved = checkpoint.latest(run)
     if saved is None:
-        sample = source.sample(SAMPLE_TOKENS)
+        sample = source.sample(min(SAMPLE_TOKENS, config.tokens))
         scale = input_scale(sample)
         trainer = Trainer(config, initial_weights(sample * scale, config.sae.d_sae, config.seed), scale)
         checkpoint.rewind_metrics(run, 0)
