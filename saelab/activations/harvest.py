@@ -42,14 +42,15 @@ def harvest(config: HarvestConfig, out: Path, overwrite: bool = False, model: La
     """
     out = Path(out)
     _require_ours(out)
+    earlier = None if overwrite else _earlier(out, config)
+    if earlier is not None and earlier.finished:
+        return out
+    model = model or load_model(config)
+    intended = plan(config, out, model)  # what can't be meant is refused before the disk is touched
     with exclusive(ActivationPaths(out).manifest.with_name(".lock")):
         if overwrite:
             discard(out)
-        earlier = _earlier(out, config)
-        if earlier is not None and earlier.finished:
-            return out
-        model = model or load_model(config)
-        intended = plan(config, out, model)
+        earlier = _earlier(out, config)  # again: another process may have been here since
         manifest = _begin(config, intended, model) if earlier is None else _same_model(earlier, model, out)
         _remove_leftovers(out)
         written = sum((out / name).stat().st_size for shard in manifest.shards for name in shard.files)
@@ -64,11 +65,10 @@ def discard(out: Path) -> None:
     paths = ActivationPaths(out)
     if not paths.manifest.exists():
         return
-    sites = list(Manifest.load(out).sites)
     paths.manifest.unlink()  # first: without a manifest the rest is nothing
-    for site in sites:
-        shutil.rmtree(paths.activations(site, 0).parent, ignore_errors=True)
-    for tokens in paths.root.glob(paths.tokens(0).name.replace("00000", "*")):
+    for folder in out.glob("blocks.*"):
+        shutil.rmtree(folder)
+    for tokens in out.glob(paths.tokens(0).name.replace("00000", "*")):
         tokens.unlink()
 
 
@@ -171,6 +171,8 @@ def _earlier(out: Path, config: HarvestConfig) -> Manifest | None:
     if not ActivationPaths(out).manifest.exists():
         return None
     manifest = Manifest.load(out)
+    if not manifest.shards:
+        return None  # it came to nothing, so that its settings bind nobody
     changed = differences(manifest.config.model_dump(mode="json"), config.model_dump(mode="json"))
     if changed:
         raise UserError(

@@ -12,7 +12,7 @@ import torch
 from saelab.activations.config import HarvestConfig, StorageType
 from saelab.activations.forward import Forward
 from saelab.activations.sites import expand_sites
-from saelab.corpora.packing import pack
+from saelab.corpora.packing import TokenRows, pack
 from saelab.disk import require_free_space
 from saelab.models import LanguageModel, Site
 from saelab.progress import si
@@ -60,11 +60,13 @@ def plan(config: HarvestConfig, out: Path, model: LanguageModel | None = None, m
     """Tokens, bytes, memory, free disk and (with `measure`, which runs two forward passes) time. Writes nothing.
 
     Raises:
-        UserError: a site that isn't in the model, rows too long for it, or no tokenizer.
+        UserError: a site that isn't in the model, rows too long for it, no tokenizer, or a corpus that can't be read or
+            has not one row.
     """
     model = model or load_model(config)
     sites = expand_sites(config.sites, model)
     forward = Forward(model, config.policy, sites, config.gradients)
+    first = next(pack(config.corpus, forward.tokenizer, config.policy, rows=min(config.batch, config.rows)))
     tokens = config.rows * config.policy.context
     shard_tokens = min(config.shard_rows, config.rows) * config.policy.context
     per_token = sum(model.width(site) * _bytes_per_value(config) for site in sites)
@@ -77,7 +79,7 @@ def plan(config: HarvestConfig, out: Path, model: LanguageModel | None = None, m
         free_bytes=free_bytes(out),
         # The largest site once more, and once more again: safetensors copies a tensor to write it, twice.
         memory_bytes=shard_tokens * (per_token + TOKEN_BYTES + 2 * max(map(model.width, sites)) * 4),
-        tokens_per_second=_rate(config, forward) if measure else None,
+        tokens_per_second=_rate(forward, first) if measure else None,
     )
 
 
@@ -111,8 +113,7 @@ def _bytes_per_value(config: HarvestConfig) -> int:
     return TORCH_TYPES[config.dtype].itemsize + gradient
 
 
-def _rate(config: HarvestConfig, forward: Forward) -> float:
-    rows = next(pack(config.corpus, forward.tokenizer, config.policy, rows=min(config.batch, config.rows)))
+def _rate(forward: Forward, rows: TokenRows) -> float:
     forward(rows)  # the first pass pays for allocations
     started = time.perf_counter()
     kept = forward(rows)

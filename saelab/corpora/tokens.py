@@ -40,7 +40,8 @@ def tokenise(documents: Iterable[NumberedDocument], tokenizer: PreTrainedTokeniz
 
 def separator_id(tokenizer: PreTrainedTokenizerFast) -> int | None:
     """The token put before every document: BOS, or EOS where there is no BOS; None when the tokenizer has neither."""
-    return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    separator = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return separator if isinstance(separator, int) else None
 
 
 def special_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -50,9 +51,10 @@ def special_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 def bos_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """The BOS token; a UserError when the tokenizer has none."""
-    if tokenizer.bos_token_id is None:
+    bos = tokenizer.bos_token_id
+    if not isinstance(bos, int):
         raise UserError("policy.bos is true but the tokenizer has no beginning-of-sequence token; set it to false")
-    return tokenizer.bos_token_id
+    return bos
 
 
 def character_offsets(text: str, tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int]]:

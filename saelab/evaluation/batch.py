@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from saelab.corpora import TokenRows
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.kernels.codes import SparseCodes
 from saelab.models import Intervention, LanguageModel, Site
+from saelab.models.taps import Edit
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +58,10 @@ class CleanBatch:
         self.keep: Bool[Tensor, "rows context"] = rows.keep.to(model.device)
         self.scored: Bool[Tensor, "rows context-1"] = self.keep[:, :-1]
         self.x: dict[Site, Float[Tensor, "rows context width"]] = {}
-        self._logits: Float[Tensor, "rows context d_vocab"] | None = None
+        self._clean: list[Float[Tensor, "scored d_vocab"]] = []
         if with_output:
             with model.intervene(*(Intervention(site, self._recorder(site)) for site in sites)):
-                self._logits = model.logits(self.ids)
+                self._clean = list(self._log_probabilities(model.logits(self.ids)))
         else:
             self.x = model.activations(self.ids, sites)
         self._encoded: dict[Subject, Encoded] = {}
@@ -76,17 +77,10 @@ class CleanBatch:
         """Document of each scored position."""
         return self.documents[:, :-1][self.scored.cpu()]
 
-    @property
-    def logits(self) -> Float[Tensor, "rows context d_vocab"]:
-        """Output of the untouched model; only there when the batch was made with it."""
-        assert self._logits is not None
-        return self._logits
-
     @cached_property
     def clean_loss(self) -> Float[Tensor, "predictions"]:
-        """Cross-entropy of the untouched model at each scored position."""
-        losses = [_loss(*row) for row in zip(self.logits, self.ids, self.scored, strict=True)]
-        return torch.cat(losses)
+        """Cross-entropy of the untouched model at each scored position; only where the batch was made with output."""
+        return self._loss(self._clean)
 
     def encoded(self, subject: Subject) -> Encoded:
         """Codes and reconstruction of the kept tokens, for whoever asks first and all who ask later."""
@@ -97,25 +91,24 @@ class CleanBatch:
         return self._encoded[subject]
 
     def ablated_loss(self, site: Site, name: str, value: Float[Tensor, "width"]) -> Float[Tensor, "predictions"]:
-        """Loss with the kept positions of `site` set to `value`; computed once for each (site, name)."""
+        """Loss with all kept tokens of `site` set to one `value`; computed once for each (site, name)."""
         if (site, name) not in self._ablated:
-            logits = self.substituted(site, value)
-            self._ablated[site, name] = torch.cat(
-                [_loss(*row) for row in zip(logits, self.ids, self.scored, strict=True)]
-            )
+            self._ablated[site, name] = self.loss_with(site, value)
         return self._ablated[site, name]
+
+    def loss_with(
+        self, site: Site, value: Float[Tensor, "tokens width"] | Float[Tensor, "width"]
+    ) -> Float[Tensor, "predictions"]:
+        """Loss with the kept tokens of `site` replaced by `value`."""
+        return self._loss(self._log_probabilities(self.substituted(site, value)))
 
     def compare(self, site: Site, value: Float[Tensor, "tokens width"]) -> Comparison:
         """Loss, and divergence from the clean output, with the kept tokens of `site` replaced by `value`."""
         losses, divergences = [], []
-        # Row by row: log-probabilities of a whole batch would be several copies of [rows, context, d_vocab].
-        for clean, logits, ids, scored in zip(
-            self.logits, self.substituted(site, value), self.ids, self.scored, strict=True
-        ):
-            ours = logits[:-1][scored].float().log_softmax(-1)
-            theirs = clean[:-1][scored].float().log_softmax(-1)
-            losses.append(-ours.gather(1, ids[1:][scored][:, None])[:, 0])
-            divergences.append((theirs.exp() * (theirs - ours)).sum(-1))
+        changed = self._log_probabilities(self.substituted(site, value))
+        for clean, ours, targets in zip(self._clean, changed, self._targets(), strict=True):
+            losses.append(-ours.gather(1, targets[:, None])[:, 0])
+            divergences.append((clean.exp() * (clean - ours)).sum(-1))
         return Comparison(torch.cat(losses), torch.cat(divergences))
 
     def substituted(
@@ -131,16 +124,26 @@ class CleanBatch:
         with self.model.intervene(Intervention(site, replace)):
             return self.model.logits(self.ids)
 
-    def _recorder(self, site: Site):
+    def _recorder(self, site: Site) -> Edit:
         def record(x: Float[Tensor, "rows context width"]) -> Float[Tensor, "rows context width"]:
             self.x[site] = x.detach().clone()
             return x
 
         return record
 
+    def _log_probabilities(
+        self, logits: Float[Tensor, "rows context d_vocab"]
+    ) -> Iterator[Float[Tensor, "scored d_vocab"]]:
+        """fp32 log-probabilities at the scored positions, a row at a time: copies of all rows would be large."""
+        for row, scored in zip(logits, self.scored, strict=True):
+            yield row[:-1][scored].float().log_softmax(-1)
 
-def _loss(
-    logits: Float[Tensor, "context d_vocab"], ids: Int[Tensor, "context"], scored: Bool[Tensor, "context-1"]
-) -> Float[Tensor, "predictions"]:
-    """Cross-entropy of one row's scored positions, in fp32."""
-    return torch.nn.functional.cross_entropy(logits[:-1][scored].float(), ids[1:][scored], reduction="none")
+    def _targets(self) -> Iterator[Int[Tensor, "scored"]]:
+        """The tokens that the scored positions predict, a row at a time."""
+        for ids, scored in zip(self.ids, self.scored, strict=True):
+            yield ids[1:][scored]
+
+    def _loss(self, rows: Iterable[Float[Tensor, "scored d_vocab"]]) -> Float[Tensor, "predictions"]:
+        """Cross-entropy from log-probabilities."""
+        pairs = zip(rows, self._targets(), strict=True)
+        return torch.cat([-row.gather(1, targets[:, None])[:, 0] for row, targets in pairs])

@@ -18,8 +18,9 @@ from saelab.evaluation.config import EvaluateConfig
 from saelab.evaluation.measure import Text, measure
 from saelab.evaluation.report import REPORTS, AnyReport, load_report
 from saelab.evaluation.suites import Suite
-from saelab.evaluation.text import held_out, recorded, tokenizer_of
+from saelab.evaluation.text import held_out, tokenizer_of
 from saelab.models import LanguageModel, Site
+from saelab.training.origin import recorded
 
 
 class _Conditions(Config):

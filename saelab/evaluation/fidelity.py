@@ -58,8 +58,8 @@ class Fidelity:
             "kl": output.kl,
         }
         self.sums.add(batch.scored_documents, at_scored)
-        if self.splice_error is None:
-            spliced = batch.compare(site, x_hat + (x - x_hat)).loss
+        if self.splice_error is None and batch.scored.any():
+            spliced = batch.loss_with(site, x_hat + (x - x_hat))
             self.splice_error = float((spliced - batch.clean_loss).abs().max())
 
     def report(self, about: Provenance) -> FidelityReport:

@@ -25,6 +25,7 @@ from saelab.evaluation.suites import Reader, Suite
 from saelab.evaluation.sums import RunningMean
 from saelab.models import LanguageModel, Site
 from saelab.progress import track
+from saelab.training.origin import check_fit
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def measure(
         UserError: a site does not fit the model, no position is kept, or activations are not finite.
     """
     for subject in subjects:
-        check_fit(subject, model)
+        check_fit(subject.name, subject.dictionary.config, subject.site, model)
     text = text or Text()
     started = time.monotonic()
     sites = sorted({subject.site for subject in subjects})
@@ -99,31 +100,6 @@ def measure(
         reader.report(_provenance(subject, model, extent, means[subject.site].n, seed, seconds, text))
         for subject, reader in readers
     ]
-
-
-def check_fit(subject: Subject, model: LanguageModel) -> None:
-    """Refuse a dictionary that was not trained on this model.
-
-    Raises:
-        UserError: the site is not in the model, its width differs, or a fingerprint does.
-    """
-    config, name = subject.dictionary.config, subject.name
-    model.check(subject.site)
-    if model.width(subject.site) != config.d_in:
-        raise UserError(
-            f"{name}: the dictionary reads {config.d_in} numbers, but {subject.site} of {model.name} has "
-            f"{model.width(subject.site)}; give the model it was trained on ({config.model})"
-        )
-    if config.tokenizer_fingerprint and config.tokenizer_fingerprint != model.tokenizer_fingerprint:
-        raise UserError(
-            f"{name}: the dictionary was trained with another tokenizer than that of {model.name}; "
-            f"give the model it was trained on ({config.model})"
-        )
-    if config.model_fingerprint and config.model_fingerprint != model.fingerprint:
-        raise UserError(
-            f"{name}: the weights of {model.name} in {_dtype(model)} are not those that the dictionary was trained on; "
-            f"give the model it was trained on ({config.model}), in the precision of training"
-        )
 
 
 def _read_ahead(

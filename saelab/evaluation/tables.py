@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from saelab.evaluation.report import AnyReport, FidelityReport, Provenance
+from saelab.evaluation.report import AnyReport, FidelityReport, Provenance, ZipfLaw
 
 
 def table(reports: Sequence[AnyReport]) -> Table:
@@ -37,6 +37,8 @@ def _cell(report: AnyReport, name: str) -> str | None:
     value = getattr(report.metrics, name)
     if value is None:
         return "–"
+    if isinstance(value, ZipfLaw):
+        return f"s = {_short(value.s)} ± {_short(value.s_error)}, q = {_short(value.q)}"
     if not isinstance(value, int | float):
         return None
     interval = report.intervals.of.get(name) if isinstance(report, FidelityReport) else None
@@ -45,7 +47,9 @@ def _cell(report: AnyReport, name: str) -> str | None:
     return f"{_short(value)} [dim]({_short(interval.low)} … {_short(interval.high)})[/dim]"
 
 
-def _short(value: float) -> str:
+def _short(value: float | None) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
@@ -53,10 +57,12 @@ def _short(value: float) -> str:
 
 def _conditions(abouts: Sequence[Provenance]) -> str:
     about = abouts[0]
-    rules = ", ".join(dict.fromkeys(a.selection_rule for a in abouts))
-    sites = ", ".join(dict.fromkeys(a.site for a in abouts))
+    models, sites, rules = (
+        ", ".join(dict.fromkeys(getattr(a, name) for a in abouts)) for name in ("model", "site", "selection_rule")
+    )
+    text = "" if about.corpus is None else f" of {about.corpus['source']} ({about.corpus['split']} split)"
     return (
-        f"{about.model} at {sites} · {about.tokens:,} tokens of {about.documents:,} documents "
+        f"{models} at {sites} · {about.tokens:,} tokens of {about.documents:,} documents{text} "
         f"({about.excluded:,} positions excluded), {about.predictions:,} predictions · selection: {rules} · "
         f"model in {about.dtype} · intervals: 95 % bootstrap over documents, seed {about.seed}"
     )

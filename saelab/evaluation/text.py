@@ -1,39 +1,14 @@
-"""What a run was made on: its text, the precision its model ran in, and what turns text into tokens."""
+"""The text that is read: which, and what turns it into tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from saelab.activations.manifest import Manifest
-from saelab.config import build, read_yaml
 from saelab.corpora import CorpusConfig
-from saelab.disk import RunPaths
 from saelab.errors import UserError
 from saelab.models import LanguageModel
-
-
-class Recorded(NamedTuple):
-    """What a run knows of its making; None for a dictionary that comes alone."""
-
-    corpus: CorpusConfig | None
-    dtype: str | None
-    """Precision of the language model."""
-
-
-def recorded(run: Path) -> Recorded:
-    """As the run's config.yaml, or the harvested activations named there, record it."""
-    where = RunPaths(run).config
-    if not where.is_file():
-        return Recorded(None, None)
-    settings = read_yaml(where)
-    if settings.get("activations"):
-        harvest = Manifest.load(Path(settings["activations"])).config
-        return Recorded(harvest.corpus, harvest.model_dtype)
-    corpus = build(CorpusConfig, settings.get("corpus") or {}, where=f"corpus of {where}")
-    return Recorded(corpus, settings.get("dtype"))
 
 
 def held_out(run: Path, given: CorpusConfig | None, recorded: CorpusConfig | None) -> CorpusConfig:

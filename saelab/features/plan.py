@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from saelab.activations.manifest import Manifest
-from saelab.config import build, read_yaml
+from saelab.config import build
 from saelab.corpora import CorpusConfig, TokenPolicy
 from saelab.corpora.config import MICROWORLD
 from saelab.dictionaries.artifact import load
@@ -20,6 +19,7 @@ from saelab.features.config import IndexConfig
 from saelab.features.schema import QUARTERS, SCHEMA_VERSION
 from saelab.features.summaries import Sampling
 from saelab.models import LanguageModel, Site
+from saelab.training.origin import check_fit, recorded_corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -51,7 +51,7 @@ class Plan:
         """
         dictionary = load(config.run)
         policy = build(TokenPolicy, dictionary.config.policy, where=f"the token policy of {config.run}")
-        return cls(config, dictionary, config.corpus or _corpus_of(config.run), policy, model)
+        return cls(config, dictionary, config.corpus or recorded_corpus(config.run), policy, model)
 
     @property
     def out(self) -> Path:
@@ -64,15 +64,7 @@ class Plan:
         model = self.given_model or LanguageModel.load(name, dtype=self.config.dtype, device=self.config.device)
         if model.tokenizer is None:
             raise UserError(f"model {model.name!r} has no tokenizer, so no text can be indexed")
-        model.check(self.site)
-        recorded = self.dictionary.config
-        if recorded.tokenizer_fingerprint != model.tokenizer_fingerprint:
-            raise UserError(f"{self.config.run} was trained with another tokenizer than that of model {model.name!r}")
-        if recorded.model_fingerprint != model.fingerprint:
-            raise UserError(
-                f"{self.config.run} was trained on {recorded.model!r} with other weights, or in another dtype, than "
-                f"{model.name!r} in {self.config.dtype}; give that model and dtype"
-            )
+        check_fit(str(self.config.run), self.dictionary.config, self.site, model)
         return model
 
     @property
@@ -131,14 +123,3 @@ class Plan:
             "policy": self.policy.model_dump(mode="json"),
             **{key: getattr(self.config, key) for key in keys},
         }
-
-
-def _corpus_of(run: Path) -> CorpusConfig:
-    """The text that a run was trained on, as its config.yaml, or the harvested activations named there, record it."""
-    path = RunPaths(run).config
-    if not path.is_file():
-        raise UserError(f"{run} records no corpus; say which text to index: --corpus.source microworld")
-    recorded = read_yaml(path)
-    if recorded.get("activations"):
-        return Manifest.load(Path(recorded["activations"])).config.corpus
-    return build(CorpusConfig, recorded.get("corpus") or {}, where=f"corpus of {path}")

@@ -32,15 +32,18 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 @torch.no_grad()
 def model_fingerprint(hf_model: "PreTrainedModel") -> str:
-    """SHA-256 (hex) of a model's configuration and of evenly spaced values of every weight, in the dtype it has.
+    """SHA-256 (hex) of a model's configuration and of evenly spaced values of every weight, rounded to bfloat16.
 
-    It reads at most `SAMPLES` values of a tensor, so it costs milliseconds; it tells models apart, not tampering.
+    Rounding makes it the same for weights loaded in fp32 and in bf16, and in fp16 if the file holds fp16 (fp32 weights
+    rounded to fp16 first may round on to another bf16). It reads about `SAMPLES` values of a tensor, so it costs
+    milliseconds; it tells models apart, not tampering.
     """
     config = {key: value for key, value in hf_model.config.to_diff_dict().items() if key not in _VOLATILE}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(hf_model.state_dict().items()):
         flat = tensor.reshape(-1)
         sample = flat[:: max(1, flat.numel() // SAMPLES)].cpu()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        sample = sample.bfloat16() if sample.is_floating_point() else sample
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -9,8 +9,8 @@ from saelab.errors import UserError
 
 SiteKind = Literal["resid_pre", "resid_mid", "resid_post", "mlp_out", "attn_out", "z", "q", "k", "v"]
 
-KINDS: Final[tuple[str, ...]] = get_args(SiteKind)
-HEAD_KINDS: Final = ("q", "k", "v", "z")  # inside attention: one vector per head
+KINDS: Final[tuple[SiteKind, ...]] = get_args(SiteKind)
+HEAD_KINDS: Final[tuple[SiteKind, ...]] = ("q", "k", "v", "z")  # inside attention: one vector per head
 _FORWARD_ORDER: Final = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
 _PATTERN: Final = re.compile(r"blocks\.(\d+)\.(attn\.)?(?:hook_)?([a-z_]+?)(?:\.head(\d+))?")
 

@@ -16,13 +16,12 @@ from saelab.dictionaries.artifact import load
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths
 from saelab.errors import UserError
-from saelab.evaluation.batch import Subject
-from saelab.evaluation.measure import check_fit
-from saelab.evaluation.text import held_out, recorded, tokenizer_of
+from saelab.evaluation.text import held_out, tokenizer_of
 from saelab.models import LanguageModel, Site
 from saelab.steering.config import SteerConfig
 from saelab.steering.edits import as_edits
 from saelab.steering.steered import Sampling, largest_activations, side_by_side
+from saelab.training.origin import check_fit, recorded
 
 _ROWS = 8  # that go through the model at a time
 
@@ -54,7 +53,7 @@ def steer(config: SteerConfig, model: LanguageModel | None = None) -> list[Steer
         config.model or dictionary.model_name, dtype=recorded(config.run).dtype or "float32", device=config.device
     )
     tokenizer = tokenizer_of(model)
-    check_fit(Subject(str(config.run), dictionary, Site.parse(dictionary.site)), model)
+    check_fit(str(config.run), dictionary.config, Site.parse(dictionary.site), model)
     dictionary = dictionary.to(model.device)
     texts = side_by_side(
         model,

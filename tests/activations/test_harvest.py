@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from saelab.activations import HarvestConfig, Manifest
 from saelab.activations.harvest import harvest
 from saelab.activations.plan import plan
-from saelab.corpora import CorpusConfig, pack
+from saelab.corpora import CorpusConfig, TokenPolicy, pack
 from saelab.errors import UserError
 from saelab.models import LanguageModel
 from tests.activations.conftest import POLICY, SITE
@@ -106,6 +106,33 @@ def test_another_model_under_the_same_name_is_refused(
     monkeypatch.setattr(model, "fingerprint", "0" * 64)
     with pytest.raises(UserError, match="another version of model"):
         harvest(settings(), out, model=model)
+
+
+def test_a_harvest_that_came_to_nothing_binds_nobody(tmp_path: Path, settings: Settings, model: LanguageModel):
+    with pytest.raises(UserError, match="not finite"):
+        harvest(settings(), tmp_path / "a", model=_Loud(model, float("nan")))  # type: ignore[arg-type]
+    harvest(settings(tokens=640), tmp_path / "a", model=model)
+    assert Manifest.load(tmp_path / "a").n_tokens == 640
+
+
+def test_what_can_not_be_meant_leaves_no_trace(tmp_path: Path, settings: Settings, model: LanguageModel):
+    for wrong in (
+        {"sites": ["blocks.9.resid_post"]},
+        {"corpus": CorpusConfig(source=str(tmp_path / "nowhere.txt"))},
+        {"policy": TokenPolicy(context=64)},
+    ):
+        with pytest.raises(UserError):
+            harvest(settings(**wrong), tmp_path / "a", model=model)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_damaged_manifest_can_be_overwritten(tmp_path: Path, settings: Settings, model: LanguageModel):
+    out = harvest(settings(), tmp_path / "a", model=model)
+    (out / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        harvest(settings(), out, model=model)
+    harvest(settings(tokens=640), out, overwrite=True, model=model)
+    assert Manifest.load(out).damage(out) == []
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, settings: Settings, model: LanguageModel):

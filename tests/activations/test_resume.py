@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from saelab.activations import HarvestConfig
 from saelab.activations.harvest import harvest
 from saelab.models import LanguageModel
@@ -31,13 +33,14 @@ def test_going_on_after_any_shard_ends_in_the_same_bytes(
         assert contents(harvest(settings(gradients=True), out, model=model)) == whole
 
 
+@pytest.mark.slow
 def test_kill_9_again_and_again(tmp_path: Path, settings: Callable[..., HarvestConfig], model: LanguageModel):
     """Processes are killed at random moments while they write 40 shards of 256 tokens."""
     config = settings(tokens=10_240, shard_tokens=256)
     whole = contents(harvest(config, tmp_path / "whole", model=model))
     out = tmp_path / "killed"
     processes = multiprocessing.get_context("forkserver")  # imports torch once, and forks before any thread is there
-    processes.set_forkserver_preload(["saelab.activations.harvest", "saelab.models.language_model"])
+    processes.set_forkserver_preload(["saelab.activations.harvest", "transformers.models.gpt2.modeling_gpt2"])
     dice = random.Random(0)
     for _ in range(10):
         process = processes.Process(target=harvest, args=(config, out))

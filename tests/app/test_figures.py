@@ -18,16 +18,17 @@ def test_every_axis_says_what_it_counts() -> None:
         figures.training_curve([1], [None], "FVU", log=True),
         figures.activation_histogram([3, 0, 1], 6.0),
         figures.active_per_token([0, 2, 3]),
+        figures.trade_off([figures.Point(4, 0.1, "a", "topk")], "FVU"),
     ):
-        assert figure.layout.xaxis.title.text
-        assert figure.layout.yaxis.title.text
+        assert figure.to_dict()["layout"]["xaxis"]["title"]["text"]
+        assert figure.to_dict()["layout"]["yaxis"]["title"]["text"]
 
 
 def test_activation_histogram_bins_span_zero_to_the_maximum() -> None:
-    bars = figures.activation_histogram([3, 0, 1], 6.0).data[0]
-    assert list(bars.x) == [1.0, 3.0, 5.0]
-    assert list(bars.y) == [3, None, 1]  # an empty bin has no bar on a log axis
-    assert [list(edges) for edges in bars.customdata] == [[0, 2], [2, 4], [4, 6]]
+    bars = figures.activation_histogram([3, 0, 1], 6.0).to_dict()["data"][0]
+    assert list(bars["x"]) == [1.0, 3.0, 5.0]
+    assert list(bars["y"]) == [3, None, 1]  # an empty bin has no bar on a log axis
+    assert [list(edges) for edges in bars["customdata"]] == [[0, 2], [2, 4], [4, 6]]
 
 
 def test_density_summary_counts_the_living_and_the_dead() -> None:
@@ -63,3 +64,11 @@ def test_log_ticks() -> None:
     assert figures._decades(0.001, 10)["ticktext"] == ["0.001", "0.01", "0.1", "1", "10"]
     assert figures._decades(1, 30)["ticktext"][:6] == ["1", "2", "5", "10", "20", "50"]
     assert figures._decades(1e-8, 1e-5)["ticktext"][0] == "10<sup>-8</sup>"
+
+
+def test_the_front_holds_what_nobody_beats_on_both_axes() -> None:
+    points = [
+        figures.Point(x, y, name, "") for x, y, name in ((8, 0.1, "a"), (4, 0.3, "b"), (6, 0.4, "c"), (8, 0.2, "d"))
+    ]
+    assert [point.name for point in figures.undominated(points)] == ["b", "a"]
+    assert figures.undominated([]) == []

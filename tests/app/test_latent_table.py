@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.latent_table import View, as_csv, select
+from app.latent_table import COLUMNS, as_csv, page_number, select
 from app.starting_points import choose
+from app.table import Order
 from saelab.features.index import FeatureIndex
+
+BY_DENSITY = Order("density", descending=True)
 
 
 @pytest.fixture
@@ -19,20 +22,21 @@ def index(runs: Path) -> FeatureIndex:
 
 
 @pytest.mark.parametrize(
-    ("query", "view"),
+    ("query", "order", "page"),
     [
-        ({}, View("density", True, 0)),
-        ({"sort": "latent", "order": "up", "page": "3"}, View("latent", False, 3)),
-        ({"sort": "density; DROP TABLE", "order": "sideways", "page": "-1"}, View("density", True, 0)),
-        ({"sort": "promoted", "page": "99999999"}, View("density", True, 0)),
+        ({}, Order("density", True), 0),
+        ({"sort": "latent", "order": "up", "page": "3"}, Order("latent", False), 3),
+        ({"sort": "density; DROP TABLE", "order": "sideways", "page": "-1"}, Order("density", True), 0),
+        ({"sort": "promoted", "page": "99999999"}, Order("density", True), 0),
     ],
 )
-def test_the_address_is_checked(query: dict[str, str], view: View) -> None:
-    assert View.from_address(query) == view
+def test_the_address_is_checked(query: dict[str, str], order: Order, page: int) -> None:
+    assert Order.from_address(query, COLUMNS, "density") == order
+    assert page_number(query) == page
 
 
 def test_select_sorts_with_unknown_values_last(index: FeatureIndex) -> None:
-    means = select(index, View("mean_activation"), "", (0.0, 1.0))["mean_activation"].to_pylist()
+    means = select(index, Order("mean_activation", True), "", (0.0, 1.0))["mean_activation"].to_pylist()
     known = [mean for mean in means if mean is not None]
     assert known == sorted(known, reverse=True)
     assert means[len(known) :] == [None] * (96 - len(known))
@@ -40,14 +44,14 @@ def test_select_sorts_with_unknown_values_last(index: FeatureIndex) -> None:
 
 
 def test_select_filters_by_density_and_by_word(index: FeatureIndex) -> None:
-    everything = select(index, View(), "", (0.0, 1.0))
-    rare = select(index, View(), "", (0.0, 0.01))
+    everything = select(index, BY_DENSITY, "", (0.0, 1.0))
+    rare = select(index, BY_DENSITY, "", (0.0, 0.01))
     assert 0 < rare.num_rows < everything.num_rows == 96
     assert max(rare["density"].to_pylist()) <= 0.01
-    for row in select(index, View(), " SAID ", (0.0, 1.0)).to_pylist():
+    for row in select(index, BY_DENSITY, " SAID ", (0.0, 1.0)).to_pylist():
         tokens = [index.vocabulary[row[c]] for c in ("top_token", "promoted") if row[c] is not None]
         assert any("said" in token for token in tokens)
-    labelled = select(index, View(), "plac", (0.0, 1.0)).to_pylist()
+    labelled = select(index, BY_DENSITY, "plac", (0.0, 1.0)).to_pylist()
     assert any(row["label"] == "place" for row in labelled)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.notation import counted, percent, short
+from app.notation import counted, percent, plain, short
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,8 @@ def test_percent(share: float | None, text: str) -> None:
 )
 def test_counted(value: int, text: str) -> None:
     assert counted(value) == text
+
+
+def test_plain_escapes_what_markdown_would_read() -> None:
+    assert plain("my_run **v2** :red[x] $a$") == r"my\_run \*\*v2\*\* \:red\[x\] \$a\$"
+    assert plain("demo 7") == "demo 7"

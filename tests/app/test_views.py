@@ -109,7 +109,7 @@ def test_example_tabs_are_in_the_address(open_page: OpenPage) -> None:
     assert open_page(run="small", latent=3, tab="<b>").segmented_control[0].value == "top"
 
 
-@pytest.mark.parametrize("number", ["96", "-1", "1e3", "²", "x", "99999999999999999999"])
+@pytest.mark.parametrize("number", ["96", "-1", "1e3", "²", "x", "9" * 5000])
 def test_a_latent_that_does_not_exist_is_a_sentence(open_page: OpenPage, number: str) -> None:
     page = open_page(run="small", latent=number)
     assert "This dictionary has the latents 0 to 95." in html(page)
@@ -164,6 +164,7 @@ def test_table_without_a_match_says_what_to_do(open_page: OpenPage) -> None:
         (lambda run: (run / "features" / "index.json").unlink(), "No feature index yet"),
         (lambda run: shutil.rmtree(run / "dictionary"), "Latent 0"),
         (lambda run: (run / "evaluation" / "fidelity.json").write_text("[]"), "Latent 0"),
+        (lambda run: (run / "metrics.jsonl").write_text("{\n"), "Latent 0"),
     ],
 )
 def test_a_damaged_run_is_a_sentence(
@@ -212,6 +213,40 @@ def test_unexpected_failures_keep_their_traceback_from_the_page(
     page = open_page(run="small", latent=3)
     assert "This page failed" in html(page)
     assert "the secret" not in html(page)
+
+
+def test_runs_page(open_page: OpenPage, tmp_path: Path) -> None:
+    write_run(tmp_path / "better", Shape(d_sae=16, n_rows=20))
+    write_run(tmp_path / "Worse & <b>", Shape(d_sae=32, n_rows=20), indexed=False)
+    write_run(tmp_path / "bare", Shape(d_sae=8), evaluated=False, indexed=False)
+    (tmp_path / "better" / "evaluation" / "fidelity.json").write_text("{}")
+    page = open_page(tmp_path)
+    page.session_state["go_to_page"] = ("runs", {"sort": "d_sae", "order": "down"})
+    page.run()
+    assert page.title[0].value == "Runs"
+    rows = html(page).split("<tbody>")[1].split("</tr>")
+    assert [row.split("</a>")[0].split(">")[-1] for row in rows[:3]] == ["Worse &amp; &lt;b&gt;", "bare", "better"]
+    assert "damaged" in rows[2]  # sorts last: its size is not known
+    assert ">trained<" in rows[1]
+    assert ">evaluated<" in rows[0]
+
+
+def test_search_finds_by_token_and_label(open_page: OpenPage) -> None:
+    def search(**query: str) -> str:
+        page = open_page(run="small")
+        page.session_state["go_to_page"] = ("search", {"run": "small", **query})
+        page.run()
+        assert page.title[0].value == "Search"
+        assert not page.exception
+        return html(page)
+
+    found = search(q="said")
+    assert "Fires on it" in found
+    assert 'sl-chosen"><i class="sl-space">␣</i>said' in found
+    assert search(q="w1", token="99999") == search(q="w1")  # not one of its spellings: the nearest one
+    assert "Detects the label “place”" in search(q="plac")
+    assert "Nothing reads like that" in search(q="zzzz")
+    assert "<script" not in search(q="<script")
 
 
 def test_browsing_needs_no_torch() -> None:

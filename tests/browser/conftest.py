@@ -23,7 +23,7 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--disable-quic",
 )  # fmt: skip
-PATIENCE_MS = 30_000  # on a busy machine; every wait ends as soon as what it waits for is there
+PATIENCE_MS = 60_000  # on a busy machine; every wait ends as soon as what it waits for is there
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ def test_from_the_first_page_to_a_latent_and_back(page: Page, address: str) -> N
 def test_arrow_keys_step_through_latents_but_not_while_typing(page: Page, address: str) -> None:
     page.goto(f"{address}/latent?run=small&latent=5")
     at_latent(page, 5)
+    expect(page.get_by_role("button", name="Next")).to_be_visible()  # it carries the key
     page.keyboard.press("ArrowRight")
     at_latent(page, 6)
     page.keyboard.press("ArrowLeft")

@@ -81,7 +81,7 @@ def test_prompts_keep_to_their_half(split: words.Split):
 def test_documents_with_ioi_sentences_keep_to_their_half(split: words.Split):
     names = {person.name for person in words.people_half(split)}
     other_names_elsewhere = False
-    for document in islice(Microworld(0, split).documents(), 3000):
+    for document in islice(Microworld(0, split).documents(), 1500):
         labels = {span.label for span in document.spans}
         named = {document.text[span.start : span.end] for span in document.spans if span.label == "name"}
         if "ioi_sentence" in labels:

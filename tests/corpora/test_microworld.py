@@ -1,4 +1,4 @@
-"""The microworld: pure in (seed, split, kinds, i), every label true of the words that carry it, no leak between halves."""
+"""The microworld: pure in (seed, split, kinds, i), every label true of the words that carry it, halves kept apart."""
 
 from collections import defaultdict
 from itertools import islice, pairwise

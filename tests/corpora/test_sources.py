@@ -140,7 +140,7 @@ def test_a_local_hugging_face_dataset(tmp_path: Path):
 def test_bad_lines(tmp_path: Path, content: bytes, options: dict[str, str], sentence: str):
     (tmp_path / "bad.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        texts_of(tmp_path / "bad.jsonl", **options)
+        texts_of(tmp_path / "bad.jsonl", 0, **options)
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "middle"])

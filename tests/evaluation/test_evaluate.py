@@ -133,6 +133,18 @@ def test_the_corpus_of_harvested_activations_is_that_of_their_manifest(runs, tin
     assert corpus == CorpusConfig(seed=9, split="test").model_dump(mode="json")
 
 
-def test_another_precision_than_in_training_is_refused(runs):
-    with pytest.raises(UserError, match="in bfloat16 are not those"):
-        evaluate(EvaluateConfig(runs=runs[:1], dtype="bfloat16", **SETTINGS))
+def test_another_precision_than_in_training_is_stated(runs):
+    assert evaluate(EvaluateConfig(runs=runs[:1], dtype="bfloat16", **SETTINGS))[0].about.dtype == "bfloat16"
+
+
+def test_other_weights_than_in_training_are_refused(runs, tiny_model, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: 1.5 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="are not those that the dictionary was trained on"):
+        evaluate(EvaluateConfig(runs=runs[:1], model=str(other), **SETTINGS))

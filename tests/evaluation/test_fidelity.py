@@ -111,6 +111,17 @@ def test_excluded_positions_count_nowhere(model, rows, random_subject):
     assert first == second
 
 
+def test_without_any_prediction_there_is_no_cross_entropy(model, rows, random_subject):
+    keep = torch.zeros_like(rows.keep)
+    keep[:, -1] = True  # the last position of a row predicts nothing
+    only_last = TokenRows(rows.ids, rows.documents, rows.offsets, keep, rows.start, rows.next)
+    report = fidelity(model, random_subject("blocks.0.resid_post"), [only_last])
+    assert (report.about.tokens, report.about.predictions) == (10, 0)
+    assert report.metrics.ce_clean is report.metrics.kl is report.metrics.splice_error is None
+    assert report.intervals.of["ce_clean"].low is None
+    assert report.metrics.l0 == 4
+
+
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_batch_size_and_order_do_not_matter(model, cut, random_subject, size: int):
     subject = random_subject("blocks.1.resid_post")

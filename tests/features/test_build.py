@@ -176,7 +176,7 @@ def test_a_run_on_harvested_activations_has_their_text(
 
 def test_another_model_is_refused(config: IndexConfig, model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "fingerprint", "0" * 64)
-    with pytest.raises(UserError, match="other weights"):
+    with pytest.raises(UserError, match="are not those that the dictionary was trained on"):
         build_index(changed(config, out=config.run / "elsewhere"), model)
 
 

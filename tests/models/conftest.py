@@ -139,6 +139,7 @@ def pair(hf: PreTrainedModel, taps: Callable[[Any, int], dict[str, Tap]], name: 
         for parameter in hf.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     hf.eval()
+    hf.generation_config.eos_token_id = None  # ours always generates as many tokens as asked for
     return Pair(LanguageModel.from_hf(copy.deepcopy(hf), name=name), hf, taps)
 
 
@@ -184,24 +185,29 @@ FAMILIES: dict[str, Callable[[], Pair]] = {
 }
 
 
+def built(name: str) -> Pair:
+    torch.manual_seed(0)
+    return FAMILIES[name]()
+
+
 @pytest.fixture(scope="session", params=list(FAMILIES))
 def family(request: pytest.FixtureRequest) -> Pair:
-    return FAMILIES[request.param]()
+    return built(request.param)
 
 
 @pytest.fixture(scope="session")
 def gpt2() -> Pair:
-    return FAMILIES["gpt2"]()
+    return built("gpt2")
 
 
 @pytest.fixture(scope="session")
 def llama() -> Pair:
-    return FAMILIES["llama"]()
+    return built("llama")
 
 
 @pytest.fixture(scope="session")
 def parallel_neox() -> Pair:
-    return FAMILIES["neox"]()
+    return built("neox")
 
 
 @pytest.fixture(scope="session")

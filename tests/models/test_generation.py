@@ -15,7 +15,6 @@ def test_greedy_equals_hugging_faces_generate(family):
         prompt,
         attention_mask=torch.ones_like(prompt),
         max_new_tokens=9,
-        min_new_tokens=9,
         do_sample=False,
         pad_token_id=0,
     )

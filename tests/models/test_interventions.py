@@ -172,9 +172,9 @@ def test_an_intervention_can_not_run_the_model_it_is_in(gpt2):
         return gpt2.model.activations(tokens, [Site(0, "resid_post")])[Site(0, "resid_post")]
 
     clean = gpt2.model.logits(tokens)
-    with gpt2.model.intervene(Intervention(Site(1, "resid_post"), recurse)):
-        with pytest.raises(RuntimeError, match="from inside its own forward pass"):
-            gpt2.model.logits(tokens)
+    inside = pytest.raises(RuntimeError, match="from inside its own forward pass")
+    with gpt2.model.intervene(Intervention(Site(1, "resid_post"), recurse)), inside:
+        gpt2.model.logits(tokens)
     assert torch.equal(gpt2.model.logits(tokens), clean)
 
 

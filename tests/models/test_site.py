@@ -1,15 +1,13 @@
 """Sites are read, printed and sorted."""
 
-from typing import get_args
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from saelab.errors import UserError
-from saelab.models.site import HEAD_KINDS, Site, SiteKind
+from saelab.models.site import HEAD_KINDS, KINDS, Site
 
-whole = st.builds(Site, st.integers(0, 200), st.sampled_from(get_args(SiteKind)))
+whole = st.builds(Site, st.integers(0, 200), st.sampled_from(KINDS))
 heads = st.builds(Site, st.integers(0, 200), st.sampled_from(HEAD_KINDS), st.integers(0, 200))
 sites = whole | heads
 

@@ -173,7 +173,7 @@ def _word(chunk: str) -> Frame:
     text, _, tag = chunk.partition("/")
     if text.endswith(("'s", "n't")):
         return _contraction(text)
-    text = text if text == "I" or (text.istitle() and tag == "name") else _uncapitalised(text)
+    text = text if text == "I" else _uncapitalised(text)
     labels = (*labels_of(text, tag), *extra)
     if text == "a":
         return [lambda scene: scene.writer.article(labels)]

@@ -41,7 +41,7 @@ DEFAULT_KINDS: Mapping[str, float] = {
 
 
 class Microworld:
-    """Unlimited labelled documents. `document(i)` depends on (seed, split, kinds, i) only, and costs the same for any i.
+    """Unlimited labelled documents. `document(i)` is a function of (seed, split, kinds, i); any i costs the same.
 
     In either split every kind but "ioi" uses all names, places and objects; "ioi" uses the split's half of them, so the
     other half never takes part in an IOI sentence. `kinds` maps kinds of document to relative weights. Raises UserError

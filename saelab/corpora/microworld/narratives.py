@@ -52,7 +52,8 @@ _TALK = frames(
     « Look, {B+addressee}! »- said {A+speaker}. « It's a {adj} {object}! »
     « Where/A is my {object:toy}? »- asked {A+speaker}. « I do/X not know, {A+addressee}, »- {said} {B+speaker}.
     {A+speaker} said, « I want a {adj} {food}. »
-    « Can I have/V the {object:toy}, {A+addressee}? »- asked {B+speaker}. « Yes/I, {B+addressee}, you can, »- {said} {A+speaker}.
+    « Can I have/V the {object:toy}, {A+addressee}? »- asked {B+speaker}. \
+        « Yes/I, {B+addressee}, you can, »- {said} {A+speaker}.
     « Don't be/X {feeling}, {B+addressee}, »- said {A+speaker}.
     « I am {feeling}, »- {said} {B+speaker} {manner}.
     « Please/I help/V me, »- {said} the {role+speaker}.
@@ -89,19 +90,24 @@ _AGREEMENT = frames(
 )
 _PLACES = frames(
     """
-    {A} {moved} from the {place:p} to/P the {place:q}. From the {place:q}, {A.he} {moved} to/P the {place:r}. From the {place:r}, {A.he} {moved} home/A.
+    {A} {moved} from the {place:p} to/P the {place:q}. From the {place:q}, {A.he} {moved} to/P the {place:r}. \
+        From the {place:r}, {A.he} {moved} home/A.
     The {place:p} is between/P the {place:q} and the {place:r}. {A} lives near/P the {place:p}.
     The {place:p} is north/N of/P the {place:q}. The {place:q} is south/N of/P the {place:p}.
-    {A} lives near/P the {place:p}, and {B} lives near/P the {place:q}. So/C {A} often walks to/P the {place:q}, and {B} often walks to/P the {place:p}.
-    To/T find the {place:p}, cross/V the {size} bridge, turn/V left/A at the {place:q}, and walk/V past/P the {adj} {thing}.
-    There is a {adj} {place:p} in/P our town. Behind/P the {place:p} there is a {adj} {place:q}. In/P the {place:q} you can see many/D {animals}.
+    {A} lives near/P the {place:p}, and {B} lives near/P the {place:q}. \
+        So/C {A} often walks to/P the {place:q}, and {B} often walks to/P the {place:p}.
+    To/T find the {place:p}, cross/V the {size} bridge, turn/V left/A at the {place:q}, and walk/V past/P the {adj} \
+        {thing}.
+    There is a {adj} {place:p} in/P our town. Behind/P the {place:p} there is a {adj} {place:q}. \
+        In/P the {place:q} you can see many/D {animals}.
     {A} works/V at the {place:p}. {B} works/V at the {place:q}. {A} works/V with {roles}, and {B} works/V with {roles}.
     The road goes from the {place:p} to/P the {place:q}, and it/R passes/V a {adj} {thing}.
     """
 )
 _COMPARISONS = frames(
     """
-    The {object:x} is {comparative:k} than/C the {object:y}. The {object:y} is not {comparative:k} than/C the {object:x}.
+    The {object:x} is {comparative:k} than/C the {object:y}. The {object:y} is not {comparative:k} than/C the \
+        {object:x}.
     {A} is {comparative:k} than/C {B}. {B} is not {comparative:k} than/C {A}.
     The {animal:x} is {comparative} than/C the {animal:y}, but/C the {animal:y} is {comparative}.
     {A}'s {object:x} is {colour:c}, and {B}'s {object:x} is {colour:d}. {A} likes {colour:c}. {B} likes {colour:d}.
@@ -110,10 +116,14 @@ _COMPARISONS = frames(
 )
 _QUESTIONS = frames(
     """
-    {A} has/V a {colour:c} {object:x}. {B} has/V a {colour:d} {object:y}. Who/R has/V the {object:x}? {A+answer} has/V the {object:x}.
-    {A} has/V a {colour:c} {object:x}. {B} has/V a {colour:d} {object:y}. Who/R has/V the {object:y}? {B+answer} has/V the {object:y}.
-    The {object:x} is {colour:c}. The {object:y} is {colour:d}. What/D color/N is the {object:x}? The {object:x} is {colour:c+answer}.
-    The {object:x} is {colour:c}. The {object:y} is {colour:d}. What/D color/N is the {object:y}? The {object:y} is {colour:d+answer}.
+    {A} has/V a {colour:c} {object:x}. {B} has/V a {colour:d} {object:y}. Who/R has/V the {object:x}? \
+        {A+answer} has/V the {object:x}.
+    {A} has/V a {colour:c} {object:x}. {B} has/V a {colour:d} {object:y}. Who/R has/V the {object:y}? \
+        {B+answer} has/V the {object:y}.
+    The {object:x} is {colour:c}. The {object:y} is {colour:d}. What/D color/N is the {object:x}? \
+        The {object:x} is {colour:c+answer}.
+    The {object:x} is {colour:c}. The {object:y} is {colour:d}. What/D color/N is the {object:y}? \
+        The {object:y} is {colour:d+answer}.
     {A} is in/P the {place:p}. {B} is in/P the {place:q}. Where/A is {A}? {A} is in/P the {place:p+answer}.
     {A} is in/P the {place:p}. {B} is in/P the {place:q}. Where/A is {B}? {B} is in/P the {place:q+answer}.
     {A} likes {foods:f}. {B} likes {foods:g}. What/R does {B} like/V? {B} likes {foods:g+answer}.
@@ -122,10 +132,14 @@ _QUESTIONS = frames(
 )
 _LETTERS = frames(
     """
-    Dear {A+addressee}, | Thank/V you for/P the {adj} {object:x}. I like/V the {object:x} very much/A. My {mother} says that/C it/R is {quality}. | Love/N, | {B}
-    Dear {A+addressee}, | Please/I come/V to/P my party on/P {weekday:w}. We will/X play games/N and eat/V {foods}. Bring/V your {object}. | Your friend, | {B}
-    Dear {A+addressee}, | I am in/P the {place:p} with my {father}. It/R is {weather} here. We saw/V {number} {animals} and a {adj} {animal}. I miss/V you, {A+addressee}. | Yours/R, | {B}
-    Dear {A+addressee}, | I am sorry about/P your {object:x}. I did not see/V it/R. I will/X buy/V you a new {object:x} on/P {weekday:w}. | Your friend, | {B}
+    Dear {A+addressee}, | Thank/V you for/P the {adj} {object:x}. I like/V the {object:x} very much/A. \
+        My {mother} says that/C it/R is {quality}. | Love/N, | {B}
+    Dear {A+addressee}, | Please/I come/V to/P my party on/P {weekday:w}. We will/X play games/N and eat/V {foods}. \
+        Bring/V your {object}. | Your friend, | {B}
+    Dear {A+addressee}, | I am in/P the {place:p} with my {father}. It/R is {weather} here. \
+        We saw/V {number} {animals} and a {adj} {animal}. I miss/V you, {A+addressee}. | Yours/R, | {B}
+    Dear {A+addressee}, | I am sorry about/P your {object:x}. I did not see/V it/R. \
+        I will/X buy/V you a new {object:x} on/P {weekday:w}. | Your friend, | {B}
     """
 )
 

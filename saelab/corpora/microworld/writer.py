@@ -1,4 +1,4 @@
-"""Assembling typed words into a text: spaces, capitals, a/an, quotation marks, mentions, and the spans of every word."""
+"""Assembling typed words into a text: spaces, capitals, a/an, quotation marks, mentions, and every word's spans."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Writer:
         self._sentence = []
 
     def close_quote(self, continues: bool) -> None:
-        """A closing quotation mark; `continues`: the sentence around it goes on, whatever mark the quotation ended on."""
+        """A closing quotation mark; `continues`: the sentence around it goes on, whatever the quotation ended on."""
         self._in_quotes = False
         self._attach('"', ("punctuation", "close_quote"))
         self._sentence = []
