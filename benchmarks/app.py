@@ -70,6 +70,7 @@ def measure(browser: Browser, url: str, repeats: int) -> dict[str, list[float]]:
     page = context.new_page()
     page.goto(f"{url}/latent?latent=10")
     _wait(page, "h1", "Latent 10")
+    page.get_by_role("button", name="Next").wait_for()  # it carries the key
     times["next latent"] = [
         interaction(page, lambda: page.keyboard.press("ArrowRight"), "h1", f"Latent {number}")
         for number in range(11, 11 + repeats)
@@ -80,10 +81,10 @@ def measure(browser: Browser, url: str, repeats: int) -> dict[str, list[float]]:
     ]
     page.goto(url)
     _wait(page, ".sl-table", "")
+    page.locator(".js-plotly-plot").first.wait_for()
     headings = ("Largest", "Density")
     times["sort the table"] = [
-        interaction(page, page.locator("th a", has_text=headings[n % 2]).click, "th a >> nth=0".split(" >>")[0], "")
-        for n in range(repeats)
+        interaction(page, page.locator("th a", has_text=headings[n % 2]).click, ".sl-table", "") for n in range(repeats)
     ]
     context.close()
     return times

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from saelab.errors import UserError
 
@@ -31,7 +31,7 @@ OPENINGS = (
 
 @torch.no_grad()
 def sample_stories(
-    model: PreTrainedModel,
+    model: GPT2LMHeadModel,
     tokenizer: PreTrainedTokenizerFast,
     opening: str,
     count: int,
@@ -41,7 +41,7 @@ def sample_stories(
     """Stories that start with `opening`, up to the model's end-of-text; one that has none within the context is cut
     after its last full sentence, and dropped when it has none."""
     prompt = torch.tensor([[tokenizer.bos_token_id, *tokenizer(opening).input_ids]] * count)
-    out = model.generate(
+    out = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
         prompt,
         attention_mask=torch.ones_like(prompt),
         do_sample=True,
@@ -57,8 +57,8 @@ def sample_stories(
 def whole_story(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> str:
     """The text up to end-of-text, or else up to the last sentence's end; empty if no sentence ends."""
     if tokenizer.eos_token_id in ids:
-        return tokenizer.decode(ids[: ids.index(tokenizer.eos_token_id)]).strip()
-    text = tokenizer.decode(ids)
+        return str(tokenizer.decode(ids[: ids.index(tokenizer.eos_token_id)])).strip()
+    text = str(tokenizer.decode(ids))
     cut = max(text.rfind(mark) for mark in (".", "!", "?"))
     quote = text[cut + 1 : cut + 2] == '"'
     return text[: cut + 1 + quote].strip()
@@ -81,19 +81,19 @@ def fitting(stories: list[str], limit: int) -> list[str]:
 
 def main() -> None:
     """Sample until the file is full, write it."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", type=Path, default=Path("artifacts/demo-model"))
     parser.add_argument("--out", type=Path, default=Path("artifacts/demo-corpus.jsonl.gz"))
     parser.add_argument("--bytes", type=int, default=1_000_000, help="size of the compressed file at most")
     parser.add_argument("--tokens", type=int, default=1_500_000, help="stop here even if there is room for more")
-    parser.add_argument("--batch", type=int, default=128, help="stories sampled at a time")
+    parser.add_argument("--batch", type=int, default=256, help="stories sampled at a time")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if not (options.model / "model.safetensors").exists():
         raise UserError(f"--model: there is no model.safetensors in {options.model}")
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
+    model = GPT2LMHeadModel.from_pretrained(options.model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     stories: dict[str, None] = {}
     tokens, began, batch = 0, time.monotonic(), 0

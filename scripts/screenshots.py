@@ -1,6 +1,6 @@
-"""Take the pictures of every page that docs/ shows, from a real run: `python scripts/screenshots.py artifacts/runs/demo`.
+"""Pictures of every page, for docs/, from a real run: `python scripts/screenshots.py artifacts/runs/demo`.
 
-Each page is opened in a headless Chromium, in light and dark, and saved as docs/screenshots/NAME.png (and NAME-dark.png).
+Each page is opened in a headless Chromium and saved as docs/screenshots/NAME.png, dark as NAME-dark.png.
 """
 
 from __future__ import annotations

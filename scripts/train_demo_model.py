@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from demo_model import card, measure
 from demo_model.batches import (
-    IOI_WEIGHT,
+    IOI_WEIGHTS,
     Batches,
     Tokens,
     hold_out,
@@ -43,7 +43,7 @@ PROMPTS = 2000  # for each IOI template
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--text", type=Path, default=Path("../shared/data/text"), help="folder of the two text files")
     parser.add_argument("--out", type=Path, default=Path("artifacts/demo-model"), help="the finished folder")
     parser.add_argument(
@@ -77,10 +77,10 @@ def load_tokenizer(work: Path, sources: list[list[str]], vocabulary: int) -> Tok
 
 def validation_set(tokenizer: Tokenizer, files: dict[str, Tokens], rows: int, width: int) -> dict[str, np.ndarray]:
     """Rows of `width` ids of the held-out documents of every source; the microworld's are of its test split."""
-    made, _ = microworld_rows(tokenizer, Microworld(seed=1, split="test"), 0, rows, width)
+    made = microworld_rows(tokenizer, Microworld(seed=1, split="test"), 0, rows, width)
     return {
         **{source: validation_rows(tokens, rows, width) for source, tokens in files.items()},
-        "microworld": np.stack(made).astype(np.int64),
+        "microworld": np.stack([ids for ids, _ in made]).astype(np.int64),
     }
 
 
@@ -107,7 +107,7 @@ def finish(trainer: Trainer, tokenizer: Tokenizer, validation: dict[str, np.ndar
         "settings": {**asdict(trainer.settings), "betas": list(trainer.settings.betas)},
         "shares": {source: rows / sum(ROWS.values()) for source, rows in ROWS.items()},
         "rows_per_step": sum(ROWS.values()),
-        "ioi_answer_weight": IOI_WEIGHT,
+        "ioi_answer_weights": IOI_WEIGHTS,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens": tokens,
         "seconds": round(trainer.seconds),
@@ -120,7 +120,7 @@ def finish(trainer: Trainer, tokenizer: Tokenizer, validation: dict[str, np.ndar
         "ioi_training_names": measure.ioi_by_template(model, reread, "train", PROMPTS),
         "log": trainer.log,
     }
-    card.write_card(out, facts, card.samples(model, reread, count=3))
+    card.write_card(out, facts, card.samples(model, reread))
     print(f"written to {out}: validation {facts['validation_loss']}")
 
 

@@ -38,8 +38,8 @@ def demo(
     *words: Word,
     out: Path | None = None,
     browse: Annotated[bool, Parameter(name="--browse", negative="--no-browse")] = True,
-    evaluate_tokens: str = "50k",
-    index_tokens: str = "300k",
+    evaluate_tokens: str = "30k",
+    index_tokens: str = "200k",
     overwrite: bool = False,
 ) -> None:
     """Train, evaluate, index and browse a dictionary of the bundled model.
@@ -99,9 +99,11 @@ def _say(number: int, stages: int, command: str) -> None:
 
 def _summary(reports: list[AnyReport]) -> str:
     """The four numbers that a newcomer asks for."""
-    metrics = next(report.metrics for report in reports if report.suite == "fidelity")
+    report = next(report for report in reports if report.suite == "fidelity")
+    metrics = report.metrics
     recovered = f"loss recovered {metrics.loss_recovered_zero:.1%} (zero ablation)"
-    return f"L0 {metrics.l0:.1f} · FVU {metrics.fvu:.3f} · {recovered} · dead latents {metrics.dead_fraction:.1%}"
+    silent = f"{metrics.dead_fraction:.1%} of latents silent on these {report.about.tokens:,} held-out tokens"
+    return f"L0 {metrics.l0:.1f} · FVU {metrics.fvu:.3f} · {recovered} · {silent}"
 
 
 def _duration(seconds: float) -> str:

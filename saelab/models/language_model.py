@@ -32,7 +32,7 @@ class LanguageModel:
         name: what `load` was given ("demo" = the bundled model). `revision`: the Hub's commit, None for a folder.
         tokenizer: Hugging Face tokenizer, or None. saelab turns text into ids elsewhere; nothing here reads strings.
         bos_token_id: the tokenizer's beginning-of-text id, else the model's own; None if there is none.
-        fingerprint: SHA-256 of configuration and weights, equal in fp32 and bf16. `tokenizer_fingerprint`: None without.
+        fingerprint: SHA-256 of config and weights, equal in fp32 and bf16. `tokenizer_fingerprint`: None without.
         n_kv_heads: heads of k and v; fewer than `n_heads` under grouped-query attention.
         n_ctx: the longest row. `d_vocab`: number of token ids the model embeds.
     """

@@ -1,4 +1,4 @@
-"""Rows of tokens for training and validation: a batch is a function of (seed, step), so nothing needs to be remembered."""
+"""Rows of tokens for training and validation: a batch is a function of (seed, step), so nothing is remembered."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt16
+from jaxtyping import Bool, Float32, Int64, UInt16
 from tokenizers import Tokenizer
 
 from demo_model.tokenizer import END
 from saelab.corpora.microworld import Microworld
 
 _CHUNK = 20_000  # characters: long documents are encoded in pieces, so that all threads have work
-IOI_WEIGHT = 5.0  # of an IOI answer in the loss: one token in thirty, but the one that the task is about
+# How much an IOI answer counts in the loss, from which step on. It is one token in thirty but the one that the task is
+# about; it weighs more once the model has found that names are copied from the text.
+IOI_WEIGHTS = ((0, 5.0), (2419, 20.0))
 _DOCUMENTS_PER_ROW = 100  # microworld documents set aside for one row; a row of 257 tokens needs about 8
 
 
@@ -88,8 +90,8 @@ class Batches:
             if source == "microworld":
                 first = step * count * _DOCUMENTS_PER_ROW
                 made = microworld_rows(self.tokenizer, Microworld(self.seed), first, count, self.width)
-                rows += made[0]
-                weights += made[1]
+                rows += [ids for ids, _ in made]
+                weights += [np.where(is_answer, _ioi_weight(step), 1.0).astype(np.float32) for _, is_answer in made]
             else:
                 rows += [self._file_row(self.files[source], rng) for _ in range(count)]
                 weights += [np.ones(self.width, dtype=np.float32)] * count
@@ -107,12 +109,16 @@ class Batches:
         return row
 
 
+def _ioi_weight(step: int) -> float:
+    return max((since, weight) for since, weight in IOI_WEIGHTS if since <= step)[1]
+
+
 def microworld_rows(
     tokenizer: Tokenizer, microworld: Microworld, first: int, count: int, width: int
-) -> tuple[list[UInt16[np.ndarray, " width"]], list[Float32[np.ndarray, " width"]]]:
-    """`count` rows of whole documents from the `first` on (the last one of a row is cut off), and their loss weights."""
+) -> list[tuple[UInt16[np.ndarray, " width"], Bool[np.ndarray, " width"]]]:
+    """`count` rows of whole documents from the `first` on (a row's last one is cut off); which ids are IOI answers."""
     end = tokenizer.token_to_id(END)
-    rows, weights = [], []
+    rows = []
     for row in range(count):
         ids: list[int] = []
         answers: list[int] = []
@@ -120,18 +126,17 @@ def microworld_rows(
         while len(ids) < width:
             document = microworld.document(index)
             encoding = tokenizer.encode(document.text)
-            answers += [
-                len(ids) + 1 + encoding.char_to_token(span.start)
-                for span in document.spans
-                if span.label == "ioi_answer"
-            ]
+            for span in document.spans:
+                if span.label == "ioi_answer":
+                    token = encoding.char_to_token(span.start)
+                    assert token is not None, "every character belongs to a token"
+                    answers.append(len(ids) + 1 + token)
             ids += [end, *encoding.ids]
             index += 1
-        weight = np.ones(len(ids), dtype=np.float32)
-        weight[answers] = IOI_WEIGHT
-        rows.append(np.array(ids[:width], dtype=np.uint16))
-        weights.append(weight[:width])
-    return rows, weights
+        is_answer = np.zeros(len(ids), dtype=bool)
+        is_answer[answers] = True
+        rows.append((np.array(ids[:width], dtype=np.uint16), is_answer[:width]))
+    return rows
 
 
 def validation_rows(tokens: Tokens, count: int, width: int) -> Int64[np.ndarray, "count width"]:

@@ -1,4 +1,4 @@
-"""The demo model's tokenizer: byte-level BPE of 4,096 tokens in which every listed name, object and place is one token."""
+"""The demo model's tokenizer: byte-level BPE of 4,096 tokens; every listed name, object and place is one of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from saelab.corpora.microworld import Microworld, words
 
 END = "<|endoftext|>"
-_COPIES = 3000  # how often each listed word is shown to the trainer: enough to be merged before the 4,096th token
-_SAMPLE_CHARACTERS = 5_000_000  # of each source
+COPIES = 3000  # how often each listed word is shown to the trainer: enough to be merged before the 4,096th token
+DOCUMENTS = 20_000  # of the microworld
+_SAMPLE_CHARACTERS = 5_000_000  # of each file
 
 
 def whole_words() -> list[str]:
@@ -21,7 +22,10 @@ def whole_words() -> list[str]:
 
 
 def train_tokenizer(sources: Iterable[list[str]], vocabulary: int = 4096) -> Tokenizer:
-    """Train on up to 5M characters of each source's documents, on microworld text, and on the word lists."""
+    """Train on up to 5M characters of each file's documents, on microworld text, and on the word lists.
+
+    Raises RuntimeError if a listed word is not one token.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -46,9 +50,9 @@ def _sample(sources: Iterable[list[str]]) -> Iterator[str]:
             budget -= len(text)
             if budget <= 0:
                 break
-    yield from (document.text for document in islice(Microworld(seed=2).documents(), 20_000))
+    yield from (document.text for document in islice(Microworld(seed=2).documents(), DOCUMENTS))
     listing = " " + " ".join(whole_words())
-    yield from (listing for _ in range(_COPIES))
+    yield from (listing for _ in range(COPIES))
 
 
 def for_transformers(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerFast:

@@ -72,7 +72,8 @@ class Trainer:
 
     def __init__(self, settings: Settings, batches: Batches, checkpoint: Path, device: str = "cpu") -> None:
         self.settings, self.batches, self.checkpoint, self.device = settings, batches, checkpoint, torch.device(device)
-        self.model = build_model(settings).to(self.device)
+        self.model = build_model(settings)
+        nn.Module.to(self.model, self.device)
         matrices = [p for p in self.model.parameters() if p.dim() >= 2]
         others = [p for p in self.model.parameters() if p.dim() < 2]
         self.optimizer = torch.optim.AdamW(
@@ -86,7 +87,7 @@ class Trainer:
         self.log: list[dict] = []
 
     def run(self, every_seconds: float, on_pause: Callable[[Trainer], None], until: int | None = None) -> None:
-        """Train to the last step (or `until`); about every `every_seconds` save, then call `on_pause`; once at the end."""
+        """Train to the last step (or `until`). At the end and every `every_seconds` call `on_pause`, then save."""
         stop = min(self.settings.steps, until or self.settings.steps)
         paused = time.monotonic()
         while self.step < stop:

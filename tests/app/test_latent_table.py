@@ -67,4 +67,4 @@ def test_starting_points_are_distinct_and_say_why(index: FeatureIndex) -> None:
     assert len({point.latent for point in points}) == len(points) > 0
     for point in points:
         assert index.latent(point.latent).n_active >= 20
-        assert point.reason.startswith("detects") or " of it on " in point.reason
+        assert point.reason.startswith("detects") or point.reason.startswith("fires on ‘")

@@ -19,7 +19,7 @@ def test_short(value: float | None, text: str) -> None:
 @pytest.mark.parametrize(
     ("share", "text"),
     [(None, "–"), (0.0, "0%"), (1.0, "100.0%"), (0.104, "10.4%"), (0.0123, "1.23%"), (0.00123, "0.12%"),
-     (0.0000123, "0.0012%"), (0.0000000123, "1.2e-06%")],
+     (0.000977, "0.098%"), (0.0000123, "0.0012%"), (0.0000000123, "1.2e-06%")],
 )  # fmt: skip
 def test_percent(share: float | None, text: str) -> None:
     assert percent(share) == text

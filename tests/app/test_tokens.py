@@ -26,6 +26,7 @@ from app.tokens import ShownToken, alone, chip, in_text, passage, quoted
         ("\x00", "⟨0000⟩", "⟨0000⟩"),
         ("**x**", "**x**", "**x**"),
         ("\ufffd", "\ufffd", "\ufffd"),
+        ("<|end|>", '<i class="sl-special">&lt;|end|&gt;</i>', "&lt;|end|&gt;"),
     ],
 )
 def test_display(token: str, text: str, by_itself: str) -> None:

@@ -21,9 +21,9 @@ from saelab.errors import UserError
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))  # the scripts are run, not installed
 
-import make_demo_corpus  # noqa: E402
-import train_demo_model  # noqa: E402
-from demo_model import batches, card, measure, tokenizer, training  # noqa: E402
+import make_demo_corpus  # noqa: E402  # pyright: ignore[reportMissingImports]
+import train_demo_model  # noqa: E402  # pyright: ignore[reportMissingImports]
+from demo_model import batches, card, measure, tokenizer, training  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 ROOT = SCRIPTS.parent
 SETTINGS = training.Settings(steps=20, layers=1, width=16, heads=2, context=32, warmup=5)
@@ -200,3 +200,47 @@ def test_the_corpus_keeps_what_fits():
     assert len(make_demo_corpus.compress(kept)) <= 1000 < len(make_demo_corpus.compress(stories[: len(kept) + 1]))
     lines = gzip.decompress(make_demo_corpus.compress(kept)).decode().splitlines()
     assert [json.loads(line)["text"] for line in lines] == kept
+
+
+BUNDLED = ROOT / "artifacts" / "demo-model"
+CORPUS = ROOT / "artifacts" / "demo-corpus.jsonl.gz"
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return card.read_folder(BUNDLED)
+
+
+def test_what_is_bundled_is_small():
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) <= 12_000_000
+    assert CORPUS.stat().st_size <= 1_000_000
+
+
+def test_the_bundled_tokenizer_knows_the_listed_words(bundled):
+    _, bpe = bundled
+    assert bpe.get_vocab_size() == 4096
+    assert all(len(bpe.encode(" " + word).ids) == 1 for word in tokenizer.whole_words())
+
+
+@pytest.mark.parametrize("template", [1, 2, 3])
+def test_the_bundled_model_identifies_the_indirect_object(bundled, template: int):
+    model, bpe = bundled
+    prompts = sample_prompts(100, seed=5, split="test", templates=(template,))
+    assert measure.ioi_scores(model, bpe, prompts)["accuracy"] >= 0.95
+
+
+def test_the_card_says_what_was_measured(bundled):
+    facts = json.loads((BUNDLED / "training.json").read_text())
+    text = (BUNDLED / "README.md").read_text()
+    assert all(f"{loss:.3f}" in text for loss in facts["validation_loss"].values())
+    rows = np.stack([ids for ids, _ in batches.microworld_rows(bundled[1], Microworld(1, "test"), 0, 8, 257)])
+    assert measure.loss(bundled[0], rows.astype(np.int64)) == pytest.approx(
+        facts["validation_loss"]["microworld"], abs=0.2
+    )
+
+
+def test_the_bundled_corpus_is_a_story_a_line():
+    lines = gzip.decompress(CORPUS.read_bytes()).decode().splitlines()
+    stories = [json.loads(line)["text"] for line in lines]
+    assert len(set(stories)) == len(stories) > 5000
+    assert CORPUS.read_bytes()[4:8] == bytes(4)  # no time stamp

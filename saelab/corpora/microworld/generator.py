@@ -56,7 +56,8 @@ class Microworld:
             raise UserError(f"split must be 'train' or 'test', not '{split}'")
         if any(weight < 0 for weight in kinds.values()) or not sum(kinds.values()) > 0:
             raise UserError("the weights of kinds must not be negative, and one must be positive")
-        self.seed, self.split = seed, split
+        self.seed = seed
+        self.split: Split = split
         self.kinds = dict(sorted(kinds.items()))
         self._names = tuple(self.kinds)
         self._edges = list(accumulate(self.kinds.values()))

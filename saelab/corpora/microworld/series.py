@@ -175,23 +175,23 @@ def repetition(scene: Scene) -> None:
     """A random sequence of distinct words, said two to four times: predictable by induction alone."""
     length = scene.rng.randrange(3, 8)
     kinds = _REPEATABLE if scene.chance(0.5) else (scene.rng.choice(_REPEATABLE),)
-    chosen: dict[str, tuple[str, ...]] = {}
+    chosen: dict[str, words.Person | tuple[str, ...]] = {}
     while len(chosen) < length:
         kind = scene.rng.choice(kinds)
         if kind == "name":
             person = scene.rng.choice(words.PEOPLE)
-            chosen[person.name] = (person.gender,)
+            chosen[person.name] = person
         else:
             text, labels = scene.pick(kind)
             chosen.setdefault(text, labels)
     for copy in range(scene.rng.randrange(2, 5)):
-        for position, (text, labels) in enumerate(chosen.items()):
+        for position, (text, what) in enumerate(chosen.items()):
             # The second copy's first word has followed nothing yet; from the third copy on it follows the last word.
             extra = ("repeated",) if copy > 1 or (copy and position) else ()
-            if labels in (("female",), ("male",)):
-                scene.writer.name(words.Person(text, labels[0]), extra)
+            if isinstance(what, words.Person):
+                scene.writer.name(what, extra)
             else:
-                scene.writer.word(text, labels + extra)
+                scene.writer.word(text, what + extra)
     scene.writer.mark(".")
 
 
