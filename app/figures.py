@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ BLUE, VERMILION, AMBER = (
     "#d55e00",
     "#e69f00",
 )  # after Okabe & Ito: safe for colour-blind readers, legible on light and dark
+GROUPS = (BLUE, VERMILION, "#009e73", "#cc79a7", AMBER, "#56b4e9", "#8b98a7")
 HEIGHT = 280
 CHART = {"displayModeBar": False}  # passed as `config` to st.plotly_chart: no floating buttons over the data
 
@@ -116,15 +118,55 @@ def activation_histogram(counts: Sequence[int], maximum: float) -> go.Figure:
     return _laid_out(figure, height=220)
 
 
+@dataclass(frozen=True)
+class Point:
+    """A run in a trade-off plot: active latents per token against a cost; runs of one `group` share a colour."""
+
+    x: float
+    y: float
+    name: str
+    group: str
+
+
+def trade_off(points: Sequence[Point], y_title: str) -> go.Figure:
+    """Cost against active latents per token, and the front of those that no other beats on both."""
+    figure = go.Figure()
+    front = undominated(points)
+    figure.add_scatter(
+        x=[p.x for p in front], y=[p.y for p in front], mode="lines", hoverinfo="skip", showlegend=False,
+        line={"color": "#8b98a7", "width": 1, "dash": "dot"},
+    )  # fmt: skip
+    for number, group in enumerate(sorted({point.group for point in points})):
+        members = [point for point in points if point.group == group]
+        figure.add_scatter(
+            x=[p.x for p in members], y=[p.y for p in members], mode="markers", name=group,
+            marker={"size": 11, "color": GROUPS[number % len(GROUPS)]}, customdata=[[p.name] for p in members],
+            hovertemplate="%{customdata[0]}<br>%{x:.3~g} active latents<br>%{y:.3~g}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(title="active latents per token (L0)", rangemode="tozero")
+    figure.update_yaxes(title=y_title, rangemode="tozero", tickformat="~g")
+    _laid_out(figure, height=340)
+    return figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12}, clickmode="event+select")
+
+
+def undominated(points: Sequence[Point]) -> list[Point]:
+    """Points that no other beats or equals on both axes (smaller is better), from left to right."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, p.y)):
+        if not front or point.y < front[-1].y:
+            front.append(point)
+    return front
+
+
 def power(exponent: float) -> str:
     """10 to a whole power as a tick label: a percentage where people read it easily, else a power of ten."""
     return {0: "100%", -1: "10%", -2: "1%", -3: "0.1%"}.get(int(exponent), f"10<sup>{int(exponent)}</sup>")
 
 
 def _decades(low: float, high: float) -> dict[str, Any]:
-    """Ticks of a log axis between two positive numbers: whole powers of ten, and 2 and 5 times them on a short axis."""
+    """Ticks of a log axis between two positive numbers: whole powers of ten, with steps between on a short axis."""
     exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    steps = (1, 2, 5) if np.log10(high / low) < 2 else (1,)
+    steps = (1, 2, 3, 4, 5, 6, 8) if high / low < 5 else (1, 2, 5) if high / low < 100 else (1,)
     ticks = [(step, exponent) for exponent in exponents for step in steps]
     return {
         "tickvals": [step * 10.0**exponent for step, exponent in ticks],

@@ -27,7 +27,8 @@ def show(routes: Sequence[Route]) -> None:
     _follow(page, pages)
     with st.sidebar:
         _navigation(routes)
-        _run_picker()
+        if page.url_path != links.RUNS:  # which lists them all
+            _run_picker()
     try:
         page.run()
     except NothingToShowError as problem:
@@ -52,7 +53,7 @@ def _follow(page: st.Page, pages: Sequence[st.Page]) -> None:
     if clicked is None:
         return
     path, query = clicked
-    target = next((p for p in pages if p.url_path == path), pages[0])
+    target = next((p for p in pages if p.url_path == path), page)
     if target.url_path == page.url_path:
         st.query_params.from_dict(query)
     else:
@@ -61,21 +62,17 @@ def _follow(page: st.Page, pages: Sequence[st.Page]) -> None:
 
 def _navigation(routes: Sequence[Route]) -> None:
     """Links to the pages; they keep the run."""
-    run = _run_named()
+    run = state.run_name()
     for route in routes:
         st.page_link(route.page, icon=route.icon, query_params={state.RUN: run} if run else None, width="stretch")
     st.space("small")
-
-
-def _run_named() -> str | None:
-    return st.query_params.get(state.RUN) or st.session_state.get(state.RUN)
 
 
 def _run_picker() -> None:
     names = list(state.workspace().runs)
     if not names:
         return
-    shown = _run_named()
+    shown = state.run_name()
     st.session_state["picked"] = shown if shown in names else None
     st.selectbox("Run", names, key="picked", on_change=_pick, placeholder="Choose a run")
 

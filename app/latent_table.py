@@ -6,7 +6,6 @@ Sorting and paging are links, so the address holds what is shown.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -16,6 +15,7 @@ import streamlit as st
 
 from app import links, tokens
 from app.notation import percent, short
+from app.table import Column, Order, table
 from app.workspace import Run
 from saelab.features.index import FeatureIndex
 
@@ -25,49 +25,18 @@ NEVER = "never"
 DENSITIES = {NEVER: 0.0, "0.001%": 1e-5, "0.01%": 1e-4, "0.1%": 1e-3, "1%": 1e-2, "10%": 0.1, "always": 1.0}
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: its name in the index, its heading, what it means, whether large comes first."""
-
-    name: str
-    heading: str
-    help: str
-    largest_first: bool = True
-
-
 COLUMNS = (
-    Column("latent", "Latent", "Number of the latent", largest_first=False),
+    Column("latent", "Latent", "Number of the latent", is_number=False, largest_first=False),
     Column(
-        "top_token_share", "Fires most on", "The token with the largest share of its summed activation, and that share"
+        "top_token_share", "Fires most on", "The token with the largest share of its summed activation", is_number=False
     ),
-    Column("promoted", "Promotes", "The next token that it raises most"),
+    Column("promoted", "Promotes", "The next token that it raises most", is_number=False, sortable=False),
     Column("density", "Density", "Share of tokens on which it fires"),
     Column("n_active", "Active tokens", "Tokens of the index on which it fires"),
     Column("max_activation", "Largest", "Largest activation in the index"),
     Column("mean_activation", "Mean", "Mean activation over the tokens on which it fires"),
-    Column("f1", "Best label", "The ground-truth label that it detects best, and how well (F1)"),
+    Column("f1", "Best label", "The ground-truth label that it detects best, and how well (F1)", is_number=False),
 )
-UNSORTED = {"promoted"}  # ids have no order that means anything
-
-
-@dataclass(frozen=True)
-class View:
-    """What of the table is shown; read from the address, so every value is checked."""
-
-    sort: str = "density"
-    descending: bool = True
-    page: int = 0
-
-    @classmethod
-    def from_address(cls, query: Mapping[str, str]) -> View:
-        names = {column.name for column in COLUMNS} - UNSORTED
-        sort = query.get("sort", "density")
-        page = query.get("page", "0")
-        return cls(
-            sort if sort in names else "density",
-            query.get("order", "down") != "up",
-            int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 0,
-        )
 
 
 def latent_table(run: Run, index: FeatureIndex) -> None:
@@ -84,8 +53,9 @@ def latent_table(run: Run, index: FeatureIndex) -> None:
     low, high = densities.select_slider(
         "Density", list(DENSITIES), value=(NEVER, "always"), key="density", bind="query-params", on_change=_first_page
     )
-    view = View.from_address(st.query_params.to_dict())
-    found = select(index, view, find, (DENSITIES[low], DENSITIES[high]))
+    query = {**st.query_params.to_dict(), "run": run.name}
+    order = Order.from_address(query, COLUMNS, "density")
+    found = select(index, order, find, (DENSITIES[low], DENSITIES[high]))
     download.download_button(
         "Download CSV",
         lambda: as_csv(found, index.vocabulary),
@@ -99,20 +69,25 @@ def latent_table(run: Run, index: FeatureIndex) -> None:
         st.caption("No latent matches. Shorten the word, or widen the densities.")
         return
     last = (found.num_rows - 1) // ROWS
-    page = min(view.page, last)
-    rows = found.slice(page * ROWS, ROWS).to_pylist()
-    query = {**st.query_params.to_dict(), "run": run.name}
-    st.html(_table(rows, index.vocabulary, run, view, query) + _pager(found.num_rows, page, last, query))
+    page = min(page_number(query), last)
+    rows = [_row(row, index.vocabulary, run) for row in found.slice(page * ROWS, ROWS).to_pylist()]
+    st.html(table(links.OVERVIEW, COLUMNS, rows, order, query) + _pager(found.num_rows, page, last, query))
+
+
+def page_number(query: Mapping[str, str]) -> int:
+    """The page of the table that the address asks for, 0 for anything but a number."""
+    page = query.get("page", "0")
+    return int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 0
 
 
 def _first_page() -> None:
     st.query_params.pop("page", None)
 
 
-def select(index: FeatureIndex, view: View, find: str, between: tuple[float, float]) -> pa.Table:
+def select(index: FeatureIndex, order: Order, find: str, between: tuple[float, float]) -> pa.Table:
     """The latents that match, in the order asked for: the word is in the top token, the promoted token or the label."""
     bounds = {"density": between} if between != (0.0, 1.0) else None
-    found = index.latents(sort=view.sort, descending=view.descending, between=bounds)
+    found = index.latents(sort=order.column, descending=order.descending, between=bounds)
     wanted = find.strip().lower()
     if not wanted:
         return found
@@ -137,44 +112,20 @@ def as_csv(found: pa.Table, vocabulary: list[str]) -> bytes:
     return buffer.getvalue()
 
 
-def _table(rows: list[dict[str, Any]], vocabulary: list[str], run: Run, view: View, query: dict[str, str]) -> str:
-    head = "".join(_heading(column, view, query) for column in COLUMNS)
-    body = "".join(_row(row, vocabulary, run) for row in rows)
-    table = f'<table class="sl-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="sl-scroll">{table}</div>'
-
-
-def _heading(column: Column, view: View, query: dict[str, str]) -> str:
-    number = ' class="sl-number"' if column.name not in ("latent", "top_token_share", "promoted", "f1") else ""
-    about = f' title="{escape(column.help)}"'
-    if column.name in UNSORTED:
-        return f"<th{number}{about}>{column.heading}</th>"
-    is_sorted = view.sort == column.name
-    down = not view.descending if is_sorted else column.largest_first
-    arrow = (" ↓" if view.descending else " ↑") if is_sorted else ""
-    target = {**query, "sort": column.name, "order": "down" if down else "up", "page": None}
-    return f"<th{number}{about}>{links.anchor(column.heading + arrow, links.OVERVIEW, **target)}</th>"
-
-
-def _row(row: dict[str, Any], vocabulary: list[str], run: Run) -> str:
-    top, promoted = row["top_token"], row["promoted"]
-    share = f' <span class="sl-faint">{percent(row["top_token_share"])}</span>' if top is not None else ""
-    label = f'{escape(row["label"])} <span class="sl-faint">{row["f1"]:.2f}</span>' if row["label"] is not None else ""
-    cells = (
+def _row(row: dict[str, Any], vocabulary: list[str], run: Run) -> tuple[str, ...]:
+    top, promoted, label = row["top_token"], row["promoted"], row["label"]
+    return (
         links.anchor(str(row["latent"]), links.LATENT, run=run.name, latent=row["latent"]),
-        tokens.chip(vocabulary[top]) + share if top is not None else '<span class="sl-faint">never fired</span>',
+        f'{tokens.chip(vocabulary[top])} <span class="sl-faint">{percent(row["top_token_share"])}</span>'
+        if top is not None
+        else '<span class="sl-faint">never fired</span>',
         tokens.chip(vocabulary[promoted]) if promoted is not None else "",
-    )
-    numbers = (
         percent(row["density"]),
         short(row["n_active"]),
         short(row["max_activation"]),
         short(row["mean_activation"]),
+        f'{escape(label)} <span class="sl-faint">{row["f1"]:.2f}</span>' if label is not None else "",
     )
-    return (
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells)
-        + "".join(f'<td class="sl-number">{number}</td>' for number in numbers) + f"<td>{label}</td></tr>"
-    )  # fmt: skip
 
 
 def _pager(total: int, page: int, last: int, query: dict[str, str]) -> str:

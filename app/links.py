@@ -7,6 +7,7 @@ hands the address to Python. What comes back is a query string like any other: p
 from __future__ import annotations
 
 from html import escape
+from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
@@ -28,6 +29,7 @@ export default function({ setTriggerValue }) {
 }
 """
 
+_GO = "go_to_page"  # in the session, between `go` and the next run of the page
 _COPY_HTML = '<button type="button" title="Copy the address of exactly this view"><span>Copy link</span></button>'
 _COPY_CSS = """
 button { height: 2.35rem; padding: 0 .75rem; border: 1px solid var(--st-border-color);
@@ -57,7 +59,7 @@ def _component(name: str) -> ComponentRenderer:
     return component("saelab_copy", html=_COPY_HTML, css=_COPY_CSS, js=_COPY)
 
 
-OVERVIEW, LATENT = "./", "latent"  # pages as addresses relative to any other
+OVERVIEW, LATENT, RUNS, SEARCH = "./", "latent", "runs", "search"  # pages as addresses relative to any other
 
 
 def href(page: str, /, **query: object) -> str:
@@ -71,11 +73,19 @@ def anchor(inner: str, page: str, classes: str = "", /, **query: object) -> str:
 
 
 def followed() -> tuple[str, dict[str, str]] | None:
-    """The link that was clicked to cause this run of the page, as (page, query); None when it was something else."""
-    go = _component("follow")(key="follow", on_go_change=lambda: None).go
-    if not isinstance(go, dict):
+    """Where to go instead, as (page, query): a link that was clicked, or what `go` asked for; None to stay."""
+    clicked = _component("follow")(key="follow", on_go_change=lambda: None).go
+    if _GO in st.session_state:
+        return st.session_state.pop(_GO)
+    if not isinstance(clicked, dict):
         return None
-    return str(go.get("page", "")), dict(parse_qsl(str(go.get("query", ""))))
+    return str(clicked.get("page", "")), dict(parse_qsl(str(clicked.get("query", ""))))
+
+
+def go(page: str, /, **query: str) -> NoReturn:
+    """Leave for another page, from the middle of one."""
+    st.session_state[_GO] = (page.removeprefix("./"), query)
+    st.rerun()
 
 
 def copy_button() -> None:

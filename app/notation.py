@@ -1,6 +1,8 @@
-"""Numbers as people read them: enough digits, a unit, no false precision."""
+"""Numbers as people read them: enough digits, a unit, no false precision. And names, safe from Markdown."""
 
 from __future__ import annotations
+
+import re
 
 
 def short(value: float | None) -> str:
@@ -30,7 +32,7 @@ def percent(share: float | None) -> str:
     value = 100 * share
     if value == 0:
         return "0%"
-    for limit, digits in ((10, 1), (1, 2), (0.1, 2), (0.001, 4)):
+    for limit, digits in ((10, 1), (0.1, 2), (0.01, 3), (0.001, 4)):
         if abs(value) >= limit:
             return f"{value:.{digits}f}%"
     return f"{value:.1e}%"
@@ -42,3 +44,8 @@ def counted(value: int) -> str:
         if value >= limit:
             return f"{value / (1000 if letter == 'k' else limit):.3g}{letter}"
     return f"{value:,}"
+
+
+def plain(text: str) -> str:
+    """A name (of a folder, say) for a place that Streamlit reads as Markdown: shown as it is written."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>&])", r"\\\1", text)

@@ -9,6 +9,7 @@ import streamlit as st
 from app import blocks, figures, links, reading
 from app.blocks import Bar
 from app.notation import percent
+from app.tokens import alone
 from app.workspace import Run
 from saelab.features.index import FeatureIndex, LatentStatistics, TokenWeight
 
@@ -30,8 +31,7 @@ def _carried(index: FeatureIndex, statistics: LatentStatistics) -> str:
         return ""
     texts = [index.vocabulary[i] for i in statistics.top_tokens[:SHOWN]]
     items = [
-        Bar(blocks.alone(text), share, percent(share))
-        for text, share in zip(texts, statistics.top_token_share, strict=False)
+        Bar(alone(text), share, percent(share)) for text, share in zip(texts, statistics.top_token_share, strict=False)
     ]
     return blocks.titled("Fires on", blocks.bars(items, "mass"), "share of its summed activation")
 
@@ -85,12 +85,12 @@ def _relatives(run: Run, index: FeatureIndex, latent: int) -> str:
 def _latents(run: Run, index: FeatureIndex, title: str, items: list[tuple[int, float]], aside: str) -> str:
     if not items:
         return ""
-    words = reading.top_tokens(run)
-    lines = [Bar(_latent_link(run, number, words.get(number)), cosine, f"{cosine:.2f}") for number, cosine in items]
+    lines = [Bar(latent_link(run, number), cosine, f"{cosine:.2f}") for number, cosine in items]
     return blocks.titled(title, blocks.bars(lines, "near"), aside)
 
 
-def _latent_link(run: Run, number: int, word: str | None) -> str:
-    """The latent's number and the token that carries most of it."""
-    aside = f' <span class="sl-faint">{blocks.alone(word)}</span>' if word is not None else ""
+def latent_link(run: Run, number: int) -> str:
+    """A link to a latent: its number, and the token that carries most of it."""
+    word = reading.top_tokens(run).get(number)
+    aside = f' <span class="sl-faint">{alone(word)}</span>' if word is not None else ""
     return links.anchor(f"{number}{aside}", links.LATENT, run=run.name, latent=number)

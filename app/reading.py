@@ -55,6 +55,16 @@ def top_tokens(run: Run) -> dict[int, str]:
     return _top_tokens(feature_index(run), index_stamp(run))
 
 
+def labels(run: Run) -> list[str]:
+    """Names of the ground-truth labels that are some latent's best; [] where the corpus has none."""
+    return _labels(feature_index(run), index_stamp(run))
+
+
+@st.cache_resource(max_entries=INDEXES_OPEN, show_spinner=False)
+def _labels(_index: FeatureIndex, stamp: str) -> list[str]:
+    return sorted({label for label in _index.latents()["label"].to_pylist() if label is not None})
+
+
 @st.cache_resource(max_entries=INDEXES_OPEN, show_spinner=False)
 def _top_tokens(_index: FeatureIndex, stamp: str) -> dict[int, str]:
     ids = _index.latents()["top_token"].to_pylist()

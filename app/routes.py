@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import links
-from app.views import latent, overview
+from app.views import latent, overview, runs, search
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class Route:
 
 
 def routes() -> list[Route]:
-    """What the navigation lists; the first is what a bare address shows."""
+    """What the navigation lists; a bare address shows the one that is the default."""
     return [
+        Route(st.Page(runs.show, title="Runs", url_path=links.RUNS), ":material/table_rows:"),
         Route(st.Page(overview.show, title="Dictionary", url_path="dictionary", default=True), ":material/grid_view:"),
         Route(st.Page(latent.show, title="Latent", url_path=links.LATENT), ":material/lightbulb:"),
+        Route(st.Page(search.show, title="Search", url_path=links.SEARCH), ":material/search:"),
     ]

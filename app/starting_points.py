@@ -1,11 +1,12 @@
 """Where a newcomer begins: a handful of latents that are easy to understand, each with a glimpse of its text.
 
-Chosen from the index alone: latents that detect a ground-truth label well, one per label; then latents whose activation
-sits on one word; then latents that fire on several words but promote one, whose pattern is in the context.
+Chosen from the index alone: first latents that detect a ground-truth label well, one per label; then, in turn, latents
+whose activation sits almost wholly on one word, mostly on one, and on several, the strongest of each kind.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import streamlit as st
 
 from app import links, reading, tokens
-from app.notation import percent
 from app.tokens import ShownToken
 from app.workspace import Run
 from saelab.features.index import Example, FeatureIndex
@@ -21,7 +21,8 @@ from saelab.features.index import Example, FeatureIndex
 SHOWN = 9
 BY_LABEL = 5  # of the cards shown, at most
 LEAST_F1 = 0.6
-LEAST_SHARE = 0.3  # of the summed activation, on one token
+SHARES = ((0.8, 1.0), (0.5, 0.8), (0.25, 0.5))  # of the summed activation, on one token: the three kinds
+WORDS = 3  # named on a card
 LEAST_ACTIVE = 20  # tokens; below that a pattern can't be told from chance
 RARE_ENOUGH = 0.03  # density; what fires on every thirtieth token seldom has one meaning
 BEFORE, AFTER = 9, 4  # tokens around the peak
@@ -51,34 +52,39 @@ def _cards(run_name: str, _index: FeatureIndex, stamp: str) -> str:
 
 
 def choose(index: FeatureIndex, shown: int = SHOWN) -> list[StartingPoint]:
-    """The latents to show, most telling first within each kind; no word and no label twice."""
-    labelled = _distinct(_best(index, "f1", LEAST_F1), "label", BY_LABEL, set(), index.vocabulary)
-    points = [StartingPoint(row["latent"], f"detects “{row['label']}”, F1 {row['f1']:.2f}") for row in labelled]
-    seen = {row["latent"] for row in labelled}
-    worded = _best(index, "top_token_share", LEAST_SHARE)
-    for row in _distinct(worded, "top_token", shown - len(points), seen, index.vocabulary):
-        word = tokens.quoted(index.vocabulary[row["top_token"]])
-        points.append(StartingPoint(row["latent"], f"{percent(row['top_token_share'])} of it on {word}"))
+    """The latents to show; no label and no word twice."""
+    chosen = _distinct(_best(index, "f1", "f1", (LEAST_F1, 1.0)), "label", set(), index.vocabulary)[:BY_LABEL]
+    points = [StartingPoint(row["latent"], f"detects “{row['label']}”, F1 {row['f1']:.2f}") for row in chosen]
+    seen = {row["latent"] for row in chosen}
+    kinds = [_best(index, "mean_activation", "top_token_share", share) for share in SHARES]
+    in_turn = [row for rows in itertools.zip_longest(*kinds) for row in rows if row is not None]
+    for row in _distinct(in_turn, "top_token", seen, index.vocabulary)[: shown - len(points)]:
+        points.append(StartingPoint(row["latent"], _words(index, row["latent"])))
     return points
 
 
-def _best(index: FeatureIndex, column: str, least: float) -> list[dict[str, Any]]:
-    """Rows with at least `least` in `column`, highest first; a few hundred are plenty to choose from."""
-    bounds = {"n_active": (LEAST_ACTIVE, index.n_tokens), "density": (0.0, RARE_ENOUGH), column: (least, 1.0)}
-    return index.latents(sort=column, descending=True, limit=400, between=bounds).to_pylist()
+def _words(index: FeatureIndex, latent: int) -> str:
+    """The tokens that carry most of the latent, as far as they carry a tenth of what the first does."""
+    statistics = index.latent(latent)
+    top = list(zip(statistics.top_tokens, statistics.top_token_share, strict=True))[:WORDS]
+    words = [tokens.quoted(index.vocabulary[id_].strip()) for id_, share in top if share > top[0][1] / 10]
+    return f"fires on {', '.join(dict.fromkeys(words))}"
 
 
-def _distinct(
-    rows: list[dict[str, Any]], column: str, count: int, seen: set[int], vocabulary: list[str]
-) -> list[dict[str, Any]]:
-    """The first `count` rows with a value of `column` not had before; tokens must read as words."""
+def _best(index: FeatureIndex, sort: str, column: str, between: tuple[float, float]) -> list[dict[str, Any]]:
+    """Rows with `column` in a range, highest first by `sort`; a few hundred are plenty to choose from."""
+    bounds = {"n_active": (LEAST_ACTIVE, index.n_tokens), "density": (0.0, RARE_ENOUGH), column: between}
+    return index.latents(sort=sort, descending=True, limit=400, between=bounds).to_pylist()
+
+
+def _distinct(rows: list[dict[str, Any]], column: str, seen: set[int], vocabulary: list[str]) -> list[dict[str, Any]]:
+    """Rows with a value of `column` not had before, and not of latents in `seen`; tokens must read as words."""
     had: set[str] = set()
     found: list[dict[str, Any]] = []
     for row in rows:
-        value = row[column]
-        key = vocabulary[value].strip().lower() if column == "top_token" else value
-        readable = column != "top_token" or key.isalpha()
-        if readable and key not in had and row["latent"] not in seen and len(found) < count:
+        key = vocabulary[row[column]].strip().lower() if column == "top_token" else row[column]
+        readable = column != "top_token" or (key.isalpha() and len(key) > 1)
+        if readable and key not in had and row["latent"] not in seen:
             had.add(key)
             found.append(row)
     return found

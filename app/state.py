@@ -38,7 +38,7 @@ def chosen_run() -> Run:
             "saelab demo",
         )
     name = st.query_params.get(RUN)
-    run = found.get(name) if name else found.get(st.session_state.get(RUN)) or _first(found)
+    run = found.get(run_name())
     if run is None:
         raise NothingToShowError(
             f"No run named “{name}”", f"Choose one of {len(found.runs)} on the left; looked in {places}."
@@ -49,10 +49,14 @@ def chosen_run() -> Run:
     return run
 
 
-def _first(found: Workspace) -> Run:
-    """The first run that can be browsed, or the first of all."""
-    runs = list(found.runs.values())
-    return next((run for run in runs if run.has_index), runs[0])
+def run_name() -> str | None:
+    """Name of the run to show, whether or not there is one of that name; None where there are no runs at all."""
+    if named := st.query_params.get(RUN):
+        return named
+    runs = workspace().runs
+    if (seen := st.session_state.get(RUN)) in runs:
+        return seen
+    return next((name for name, run in runs.items() if run.has_index), next(iter(runs), None))
 
 
 def chosen_latent(d_sae: int) -> int:
@@ -62,8 +66,8 @@ def chosen_latent(d_sae: int) -> int:
         NothingToShowError: it is not a number below `d_sae`.
     """
     text = st.query_params.get(LATENT, "0")
-    if not (text.isascii() and text.isdigit() and int(text) < d_sae):
-        raise NothingToShowError(f"No latent “{text}”", f"This dictionary has the latents 0 to {d_sae - 1:,}.")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) < d_sae):
+        raise NothingToShowError(f"No latent “{text[:40]}”", f"This dictionary has the latents 0 to {d_sae - 1:,}.")
     return int(text)
 
 

@@ -6,6 +6,7 @@ characters are spelled out, so that what a page shows is what the model saw.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ def in_text(token: str) -> str:
     """A token as part of running text: its leading space is a space, a newline is an arrow. Escaped."""
     if not token.strip(" "):
         return _faint(SPACE * len(token)) or NOTHING
+    if re.fullmatch(r"<\|.+\|>", token):  # <|endoftext|> and its like: there for the model, a distraction for readers
+        return f'<i class="sl-special">{escape(token)}</i>'
     return escape(_spell_out(token))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import streamlit as st
 
 from app import figures, reading
-from app.notation import counted
+from app.notation import counted, plain
 from app.workspace import Run
+from saelab.errors import UserError
 
 POINTS = 400  # per curve; more can't be seen
 REFRESH_SECONDS = 2.0
@@ -27,7 +28,11 @@ def training_curves(run: Run) -> None:
 def _curves(run: Run, live: bool) -> None:
     if live and run.has_dictionary:
         st.rerun()  # it has finished meanwhile: the whole page has more to show now
-    lines = reading.metrics(run)
+    try:
+        lines = reading.metrics(run)
+    except (UserError, OSError) as problem:  # a fragment runs by itself, outside what the frame catches
+        st.caption(f"The metrics can't be read: {plain(str(problem))}")
+        return
     if not lines:
         st.caption("Training has begun; the first numbers come with the first line of metrics.")
         return

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import blocks, reading, state
 from app.latent_table import latent_table
-from app.notation import counted, percent, short
+from app.notation import counted, percent, plain, short
 from app.problems import NothingToShowError, empty_state
 from app.spread import spread
 from app.starting_points import starting_points
@@ -28,7 +28,7 @@ SHARES = {"fvu", "loss_recovered_zero", "dead_fraction"}
 def show() -> None:
     """The page."""
     run = state.chosen_run()
-    st.title(run.name)
+    st.title(plain(run.name), anchor=False)
     _header(run)
     _quality(run)
     if run.is_training:

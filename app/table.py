@@ -1,0 +1,64 @@
+"""A table in our own HTML: headings that sort by link, so that the address holds the order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from app import links
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: the name it is sorted by, its heading, what it means, and how it is shown."""
+
+    name: str
+    heading: str
+    help: str
+    is_number: bool = True
+    largest_first: bool = True
+    sortable: bool = True
+
+
+@dataclass(frozen=True)
+class Order:
+    """By which column, and whether the largest come first."""
+
+    column: str
+    descending: bool
+
+    @classmethod
+    def from_address(cls, query: Mapping[str, str], columns: Sequence[Column], default: str) -> Order:
+        """What the address asks for (`sort`, `order`), if there is such a column; else `default`, largest first."""
+        asked = query.get("sort", default)
+        known = any(column.name == asked and column.sortable for column in columns)
+        return cls(asked if known else default, query.get("order", "down") != "up")
+
+
+def table(
+    page: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], order: Order, query: Mapping[str, str]
+) -> str:
+    """The table; `rows` hold one cell of HTML per column, `query` is the address without the order."""
+    head = "".join(_heading(page, column, order, query) for column in columns)
+    body = "".join(f"<tr>{_cells(columns, row)}</tr>" for row in rows)
+    inner = f'<table class="sl-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="sl-scroll">{inner}</div>'
+
+
+def _cells(columns: Sequence[Column], row: Sequence[str]) -> str:
+    return "".join(
+        f'<td class="sl-number">{cell}</td>' if column.is_number else f"<td>{cell}</td>"
+        for column, cell in zip(columns, row, strict=True)
+    )
+
+
+def _heading(page: str, column: Column, order: Order, query: Mapping[str, str]) -> str:
+    attributes = f' title="{escape(column.help)}"' + (' class="sl-number"' if column.is_number else "")
+    if not column.sortable:
+        return f"<th{attributes}>{column.heading}</th>"
+    is_sorted = order.column == column.name
+    down = not order.descending if is_sorted else column.largest_first
+    arrow = (" ↓" if order.descending else " ↑") if is_sorted else ""
+    target = {**query, "sort": column.name, "order": "down" if down else "up", "page": None}
+    return f"<th{attributes}>{links.anchor(column.heading + arrow, page, **target)}</th>"

@@ -1,0 +1,133 @@
+"""Every dictionary under the folders given: what it is, how good it is, and what quality costs in active latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from app import figures, links, reading, state
+from app.notation import percent, plain, short
+from app.problems import NothingToShowError
+from app.table import Column, Order, table
+from app.workspace import Run
+from saelab.errors import UserError
+from saelab.evaluation.report import FidelityMetrics
+
+COLUMNS = (
+    Column("name", "Run", "Its folder", is_number=False, largest_first=False),
+    Column(
+        "architecture",
+        "Architecture",
+        "How the budget of active latents is spent",
+        is_number=False,
+        largest_first=False,
+    ),
+    Column("site", "Site", "Where in the model it reads and writes", is_number=False, largest_first=False),
+    Column("d_sae", "Latents", "Size of the dictionary"),
+    Column("l0", "L0", "Mean number of active latents per token", largest_first=False),
+    Column("fvu", "FVU", "Share of the activations' variance left unexplained", largest_first=False),
+    Column("loss_recovered_zero", "Loss recovered", "1 is the clean model, 0 is the site set to zero"),
+    Column("delta_ce", "ΔCE", "Next-token loss added, nats per token", largest_first=False),
+    Column("dead_fraction", "Dead", "Share of latents that never fired in the evaluation", largest_first=False),
+    Column("stage", "Stage", "How far it has come", is_number=False),
+)
+TRADE_OFFS = (("delta_ce", "added loss ΔCE (nats/token)"), ("fvu", "unexplained variance (FVU)"))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run as a row; a metric that is not known is None."""
+
+    run: Run
+    config: dict[str, Any]
+    metrics: FidelityMetrics | None
+    stage: str
+
+    def value(self, column: str) -> Any:
+        """What the column sorts by."""
+        if column in ("name", "stage"):
+            return self.run.name if column == "name" else self.stage
+        if column in ("architecture", "site", "d_sae"):
+            return self.config.get(column)
+        return getattr(self.metrics, column, None)
+
+
+def show() -> None:
+    """The page."""
+    found = state.workspace()
+    if not found.runs:
+        raise NothingToShowError("No runs here yet", "Make a first dictionary.", "saelab demo")
+    st.title("Runs", anchor=False)
+    st.caption(f"{len(found.runs):,} under {', '.join(plain(str(folder)) for folder in found.folders)}")
+    query = st.query_params.to_dict()
+    order = Order.from_address(query, COLUMNS, "name")
+    if "order" not in query:
+        order = Order(order.column, descending=False)
+    entries = ordered([read(run) for run in found.runs.values()], order)
+    st.html(table(links.RUNS, COLUMNS, [_row(entry) for entry in entries], order, query))
+    _trade_offs([entry for entry in entries if entry.metrics is not None])
+
+
+def read(run: Run) -> Entry:
+    """What is known of a run; a part that can't be read counts as missing, and the stage says so."""
+    try:
+        config, report = reading.dictionary_config(run), reading.fidelity(run)
+    except (UserError, OSError):
+        return Entry(run, {}, None, "damaged")
+    return Entry(run, config, report.metrics if report is not None else None, _stage(run, report is not None))
+
+
+def _stage(run: Run, is_evaluated: bool) -> str:
+    if run.is_training:
+        return "training"
+    if not run.has_dictionary:
+        return "stopped in training"
+    made = [name for name, is_made in (("evaluated", is_evaluated), ("indexed", run.has_index)) if is_made]
+    return ", ".join(made) or "trained"
+
+
+def ordered(entries: Sequence[Entry], order: Order) -> list[Entry]:
+    """Sorted by a column, what is not known last."""
+    known = [entry for entry in entries if entry.value(order.column) is not None]
+    unknown = [entry for entry in entries if entry.value(order.column) is None]
+    return sorted(known, key=lambda entry: entry.value(order.column), reverse=order.descending) + unknown
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    def text(column: str) -> str:
+        return escape(str(entry.config.get(column, "–")))
+
+    def number(column: str, is_share: bool = False) -> str:
+        value = entry.value(column)
+        return percent(value) if is_share else short(value)
+
+    return (
+        links.anchor(escape(entry.run.name), links.OVERVIEW, run=entry.run.name),
+        text("architecture"), text("site"), number("d_sae"), number("l0"), number("fvu", is_share=True),
+        number("loss_recovered_zero", is_share=True), number("delta_ce"), number("dead_fraction", is_share=True),
+        entry.stage,
+    )  # fmt: skip
+
+
+def _trade_offs(entries: Sequence[Entry]) -> None:
+    """Quality against active latents, a point a run; a click opens it."""
+    if len(entries) < 2:
+        return
+    st.subheader("What quality costs", anchor=False)
+    for column, (name, title) in zip(st.columns(len(TRADE_OFFS), gap="large"), TRADE_OFFS, strict=True):
+        points = [
+            figures.Point(entry.value("l0"), entry.value(name), entry.run.name, entry.config.get("architecture", ""))
+            for entry in entries
+            if entry.value("l0") is not None and entry.value(name) is not None
+        ]
+        chosen = column.plotly_chart(
+            figures.trade_off(points, title), config=figures.CHART, key=f"against_{name}", on_select="rerun",
+            selection_mode="points",
+        )  # fmt: skip
+        for point in chosen["selection"]["points"]:
+            links.go(links.OVERVIEW, run=point["customdata"][0])
+    st.caption("Lower left is better. The line joins the runs that no other beats on both counts; a click opens a run.")
