@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from saelab.kernels.codes import SparseCodes as SparseCodes
     from saelab.models.language_model import LanguageModel as LanguageModel
     from saelab.models.site import Site as Site
+    from saelab.steering.steered import steered as steered
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __getattr__, _names = exports(
         "Site": "saelab.models.site",
         "SparseCodes": "saelab.kernels.codes",
         "load": "saelab.dictionaries.artifact",
+        "steered": "saelab.steering.steered",
     },
 )
-__all__ = ["Dictionary", "LanguageModel", "Site", "SparseCodes", "UserError", "__version__", "load"]
+__all__ = ["Dictionary", "LanguageModel", "Site", "SparseCodes", "UserError", "__version__", "load", "steered"]

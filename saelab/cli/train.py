@@ -24,7 +24,7 @@ app = App(
 
 
 @app.default
-def train(*words: Word, out: Path | None = None, overwrite: bool = False) -> None:
+def train(*words: Word, out: Path | None = None, overwrite: bool = False, dry_run: bool = False) -> None:
     """Train a dictionary. The same command run again continues where it stopped.
 
     Parameters
@@ -33,6 +33,8 @@ def train(*words: Word, out: Path | None = None, overwrite: bool = False) -> Non
         Run directory; left out, a folder of artifacts/runs or saelab-runs.
     overwrite
         Start anew where a run with other settings exists.
+    dry_run
+        Only say what it would take: tokens, disk, memory, time.
     """
     from saelab.training.config import TrainConfig
 
@@ -40,6 +42,11 @@ def train(*words: Word, out: Path | None = None, overwrite: bool = False) -> Non
     config = arguments.load(TrainConfig)
     directory = out or run_directory(arguments, config.sae.architecture)
 
+    if dry_run:
+        from saelab.training.plan import plan
+
+        print("\n".join([*plan(config, directory).lines(), f"into    {directory} (nothing was written)"]))
+        return
     from saelab.training import train as run
 
     run(config, directory, overwrite=overwrite)

@@ -5,8 +5,6 @@ Shape legend: B tokens · d = d_in · F = d_sae · nnz kept matches. `x` is scal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,17 +14,8 @@ from saelab.kernels.codes import SparseCodes
 from saelab.training.initial import Weights
 
 
-@dataclass
-class Gradients:
-    """∂L of every trained tensor."""
-
-    W_enc: Float[Tensor, "F d"]
-    W_dec: Float[Tensor, "F d"]
-    b_enc: Float[Tensor, "F"]
-    b_dec: Float[Tensor, "d"]
-
-    def named(self) -> dict[str, Tensor]:
-        return {"W_enc": self.W_enc, "W_dec": self.W_dec, "b_enc": self.b_enc, "b_dec": self.b_dec}
+class Gradients(Weights):
+    """∂L of every trained tensor, in the tensor's own shape."""
 
 
 def reconstruction_gradients(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import saelab
-from saelab.activations.source import ActivationSource, open_source
+from saelab.activations.source import ActivationSource
 from saelab.config import config_digest, differences, read_yaml, to_yaml
 from saelab.dictionaries.calibration import TOLERANCE, active_per_token, calibrated
 from saelab.dictionaries.config import DictionaryConfig, FeatureChoice, MutualChoice
@@ -22,6 +22,7 @@ from saelab.training import checkpoint
 from saelab.training.config import TrainConfig
 from saelab.training.initial import initial_weights, input_scale
 from saelab.training.log import MetricsLog
+from saelab.training.plan import bytes_on_disk, open_for
 from saelab.training.trainer import DivergedError, Trainer
 
 SAMPLE_TOKENS = 65_536  # for the input scale and the geometric median
@@ -46,21 +47,13 @@ def train(config: TrainConfig, out: Path, overwrite: bool = False) -> Path:
         if run.dictionary.exists():
             return out
         write_text(run.config, to_yaml(config))
-        source = open_source(config.activations, config.model, config.site, config.corpus, config.policy,
-                             buffer=config.buffer, device=config.device, dtype=config.dtype,
-                             gradients=config.sae.affinity.kind == "gradient", seed=config.seed)  # fmt: skip
+        source = open_for(config)
         require_free_space(out, bytes_on_disk(config, source.d_in), f"the run {out}")
         trainer = _begin_or_resume(config, run, source)
         _loop(config, run, source, trainer)
         dictionary = keeping_its_budget(finished_dictionary(trainer, source), config, source)
         dictionary.to("cpu").save(run.dictionary, source.sample(GOLDEN_TOKENS).cpu())
     return out
-
-
-def bytes_on_disk(config: TrainConfig, d_in: int) -> int:
-    """The most a run takes: checkpoints (weights, Adam's two moments), one more being written, and the dictionary."""
-    weights = 4 * (2 * config.sae.d_sae * d_in + config.sae.d_sae + d_in)
-    return (checkpoint.KEEP + 1) * 3 * weights + weights
 
 
 def discard(run: RunPaths) -> None:
