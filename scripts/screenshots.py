@@ -1,6 +1,6 @@
 """Pictures of every page, for docs/, from a real run: `python scripts/screenshots.py artifacts/runs/demo`.
 
-Each page is opened in a headless Chromium and saved as docs/screenshots/NAME.png, dark as NAME-dark.png.
+Each page is opened in a headless Chromium and saved as docs/screenshots/NAME.png; two also in dark.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--disable-quic",
 )  # fmt: skip
-WIDTH, HEIGHT, TALLEST = 1440, 900, 2600
+WIDTH, HEIGHT, TALLEST = 1440, 900, 3200
 IDLE = '[data-test-script-state="notRunning"]'
 
 
@@ -51,10 +51,12 @@ def main() -> None:
             Shot("dictionary-whole", "", ".js-plotly-plot", whole=True),
             Shot("latent", latent, ".js-plotly-plot"),
             Shot("latent-sampled", f"{latent}&tab=lower", ".js-plotly-plot"),
+            Shot("search", "search?q=said", ".sl-bars"),
+            Shot("runs", "runs", ".sl-table"),
         )
         for shot in shots:
             take(browser, url, shot, "light", arguments.out / f"{shot.name}.png")
-            if not shot.whole:
+            if shot.name in ("dictionary", "latent"):
                 take(browser, url, shot, "dark", arguments.out / f"{shot.name}-dark.png")
         browser.close()
 

@@ -66,7 +66,8 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Dictionary:
 def check_golden(dictionary: Dictionary, path: Path) -> None:
     """Encode and decode the golden inputs again and compare with what was stored.
 
-    Latents may only differ where their value is within tolerance of not firing at all.
+    Compared are the reconstruction and the sum of the codes, so that two latents of all but equal value may change
+    places on another machine, but nothing that matters can change unseen.
 
     Raises:
         UserError: the dictionary no longer computes what it computed when it was saved.

@@ -46,9 +46,9 @@ def train(config: TrainConfig, out: Path, overwrite: bool = False) -> Path:
         _require_same_settings(run, config)
         if run.dictionary.exists():
             return out
-        write_text(run.config, to_yaml(config))
         source = open_for(config)
         require_free_space(out, bytes_on_disk(config, source.d_in), f"the run {out}")
+        write_text(run.config, to_yaml(config))  # only now: settings that can't be met leave no run behind
         trainer = _begin_or_resume(config, run, source)
         _loop(config, run, source, trainer)
         dictionary = keeping_its_budget(finished_dictionary(trainer, source), config, source)

@@ -184,3 +184,5 @@ def test_gradient_selection_with_beta_0_is_topk_bit_for_bit(tiny_model: Path, ti
 def test_a_site_that_is_not_there(tiny_model: Path, tiny_text: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"blocks\.7\.resid_post isn't in model"):
         train(settings(tiny_model, tiny_text, site="blocks.7.resid_post"), tmp_path / "run")
+    # The corrected command must not be refused for the settings of the failed one.
+    assert not RunPaths(tmp_path / "run").config.exists()
