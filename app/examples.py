@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import streamlit as st
 
 from app import tokens
@@ -47,7 +47,9 @@ def _keep_tab() -> None:
 
 def example_rows(index: FeatureIndex, chosen: Sequence[Example], maximum: float) -> str:
     """Rows of examples: value and place on the left, the text around the peak on the right."""
-    return tokens.rows([(_meta(index, example), _passage(index, example, maximum)) for example in chosen])
+    losses = index.losses(chosen)  # of all examples in one read
+    rows = zip(chosen, losses, strict=True)
+    return tokens.rows([(_meta(index, example), _passage(index, example, loss, maximum)) for example, loss in rows])
 
 
 def _meta(index: FeatureIndex, example: Example) -> str:
@@ -55,12 +57,10 @@ def _meta(index: FeatureIndex, example: Example) -> str:
     return f"<b>{short(example.value)}</b>document {example.document:,}<br>position {position:,}"
 
 
-def _passage(index: FeatureIndex, example: Example, maximum: float) -> str:
+def _passage(index: FeatureIndex, example: Example, losses: Iterable[float], maximum: float) -> str:
     texts = [index.vocabulary[id_] for id_ in example.tokens]
-    window = index.window(example.token, example.focus, len(example.tokens) - 1 - example.focus)
-    losses = [None if np.isnan(loss) else float(loss) for loss in window.loss]
     shown = [
-        ShownToken(text, float(value), loss, place == example.focus)
+        ShownToken(text, float(value), None if math.isnan(loss) else float(loss), place == example.focus)
         for place, (text, value, loss) in enumerate(zip(texts, example.values, losses, strict=True))
     ]
     return tokens.passage(shown, maximum)

@@ -21,7 +21,7 @@ class GradientAffinity(Config):
     """`z + β · z · |g|`, `g = W_dec ∇_x L` (g-SAE, arXiv 2411.10397, Figure 1)."""
 
     kind: Literal["gradient"] = "gradient"
-    beta: float = Field(1.0, ge=0)
+    beta: float = Field(default=1.0, ge=0)
     """Weight of the gradient term; 0 is the activation affinity, bit for bit."""
     normalise: Literal["none", "mean1"] = "mean1"
     """Scale |g| to mean 1 in every batch before β (our reading), or leave it."""
@@ -50,11 +50,11 @@ class FeatureChoice(Config):
     kind: Literal["feature"] = "feature"
     budgets: Literal["uniform", "zipf"] = "zipf"
     """m_i equal for all latents, or by a Zipf–Mandelbrot law over their running density (our reading)."""
-    exponent: float | None = Field(None, gt=0)
+    exponent: float | None = Field(default=None, gt=0)
     """s of the law w = (r + q)^-s; left out, s and q are fitted to the densities of the mutual phase."""
-    shift: float = Field(0.0, ge=0)
+    shift: float = Field(default=0.0, ge=0)
     """q of the law when `exponent` is given."""
-    warmup_fraction: float = Field(0.2, ge=0, lt=1)
+    warmup_fraction: float = Field(default=0.2, ge=0, lt=1)
     """Share of training spent in mutual choice first, so that densities settle (our reading)."""
     straight_through: bool = True
     """Let a kept match with z ≤ 0 receive the reconstruction gradient all the same (our reading)."""

@@ -40,9 +40,9 @@ class AuxK(Config):
     """Dead latents reconstruct what the living ones leave over (aux_k, arXiv 2406.04093)."""
 
     kind: Literal["aux_k"] = "aux_k"
-    coefficient: float = Field(1 / 32, gt=0)
+    coefficient: float = Field(default=1 / 32, gt=0)
     """Weight of the auxiliary loss beside the reconstruction loss."""
-    k_aux: int | None = Field(None, gt=0)
+    k_aux: int | None = Field(default=None, gt=0)
     """Dead latents per token; left out, the power of two nearest d_in / 2."""
 
 
@@ -50,13 +50,13 @@ class AuxZipf(Config):
     """Starved latents join in as far as they lag behind a Zipf law (arXiv 2411.02124; formula our reading)."""
 
     kind: Literal["aux_zipf"] = "aux_zipf"
-    coefficient: float = Field(1 / 32, gt=0)
+    coefficient: float = Field(default=1 / 32, gt=0)
     """Weight of the auxiliary loss beside the reconstruction loss."""
-    k_aux: int | None = Field(None, gt=0)
+    k_aux: int | None = Field(default=None, gt=0)
     """Starved latents per token; left out, the power of two nearest d_in / 2."""
-    c: float = Field(0.5, gt=0)
+    c: float = Field(default=0.5, gt=0)
     """A latent is starved below this share of the density that the law expects of its rank; towards 0 this is aux_k."""
-    fit_every: int = Field(100, gt=0)
+    fit_every: int = Field(default=100, gt=0)
     """Steps between fits of the law to the running densities."""
 
 
@@ -70,7 +70,7 @@ class SaeConfig(Config):
     """A name for a point of the grid: topk, mutual-choice, feature-choice, gradient."""
     d_sae: Count = Field(gt=0)
     """Number of latents."""
-    k: int = Field(32, gt=0)
+    k: int = Field(default=32, gt=0)
     """Budget of active latents per token."""
     affinity: Affinity = ActivationAffinity()
     """How much a token wants a latent; set by the preset unless given."""
@@ -78,7 +78,7 @@ class SaeConfig(Config):
     """How the budget is spent; set by the preset unless given."""
     aux: Auxiliary = AuxK()
     """What keeps latents alive."""
-    dead_after: Count = Field(10_000_000, gt=0)
+    dead_after: Count = Field(default=10_000_000, gt=0)
     """A latent that fired for none of this many tokens is dead; make it a share of a short run."""
 
     @model_validator(mode="before")
@@ -117,15 +117,15 @@ def _with_kind(given: Any, default: type[Config]) -> Any:
 class OptimizerConfig(Config):
     """Adam with unit-norm decoder rows."""
 
-    lr: float | None = Field(None, gt=0)
+    lr: float | None = Field(default=None, gt=0)
     """Learning rate; left out, 2e-4 / sqrt(d_sae / 2^14) (arXiv 2406.04093)."""
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the gradient's running mean."""
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the squared gradient's running mean."""
-    warmup_fraction: float = Field(0.02, ge=0, lt=1)
+    warmup_fraction: float = Field(default=0.02, ge=0, lt=1)
     """Share of training over which the learning rate rises from zero."""
-    decay_fraction: float = Field(0.2, ge=0, le=1)
+    decay_fraction: float = Field(default=0.2, ge=0, le=1)
     """Share of training, at its end, over which the learning rate falls linearly to zero."""
 
     def rate(self, d_sae: int) -> float:
@@ -148,17 +148,17 @@ class TrainConfig(Config):
     """Directory made by `saelab harvest`, whose model, corpus and policy then hold; else the model runs alongside."""
     sae: SaeConfig
     """The dictionary to train."""
-    tokens: Count = Field(10_000_000, gt=0)
+    tokens: Count = Field(default=10_000_000, gt=0)
     """Tokens to train on (the data repeats when it has fewer)."""
-    batch: Count = Field(4096, gt=0)
+    batch: Count = Field(default=4096, gt=0)
     """Tokens per step."""
-    buffer: Count = Field(262_144, gt=0)
+    buffer: Count = Field(default=262_144, gt=0)
     """Tokens held in memory and shuffled together."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Learning rate and its course."""
-    checkpoint_every: Count = Field(2_000_000, gt=0)
+    checkpoint_every: Count = Field(default=2_000_000, gt=0)
     """Tokens between checkpoints; the last two are kept."""
-    log_every: int = Field(20, gt=0)
+    log_every: int = Field(default=20, gt=0)
     """Steps between lines of metrics.jsonl."""
     seed: int = 0
     """Seed of the initial weights and of the shuffle."""
