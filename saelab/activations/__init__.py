@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from saelab.activations.batch import ActivationBatch as ActivationBatch
     from saelab.activations.config import HarvestConfig as HarvestConfig
     from saelab.activations.manifest import Manifest as Manifest
+    from saelab.activations.opening import open_source as open_source
     from saelab.activations.plan import HarvestPlan as HarvestPlan
     from saelab.activations.reader import ShardReader as ShardReader
     from saelab.activations.source import ActivationSource as ActivationSource
-    from saelab.activations.source import open_source as open_source
     from saelab.activations.stream import ActivationStream as ActivationStream
 
 __getattr__, __all__ = exports(  # pyright: ignore[reportUnsupportedDunderAll]
@@ -29,6 +29,6 @@ __getattr__, __all__ = exports(  # pyright: ignore[reportUnsupportedDunderAll]
         "HarvestPlan": "saelab.activations.plan",
         "Manifest": "saelab.activations.manifest",
         "ShardReader": "saelab.activations.reader",
-        "open_source": "saelab.activations.source",
+        "open_source": "saelab.activations.opening",
     },
 )

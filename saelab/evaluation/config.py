@@ -9,7 +9,9 @@ from pydantic import Field
 
 from saelab.config import Config, Count
 from saelab.corpora.config import CorpusConfig
-from saelab.evaluation.suites import Suite
+
+Suite = Literal["fidelity", "sparsity"]
+"""What can be measured; a new suite is one class with the methods of `suites.Reader`."""
 
 
 class EvaluateConfig(Config):

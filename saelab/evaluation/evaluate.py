@@ -14,10 +14,9 @@ from saelab.dictionaries.artifact import load
 from saelab.disk import RunPaths
 from saelab.errors import UserError
 from saelab.evaluation.batch import Subject
-from saelab.evaluation.config import EvaluateConfig
+from saelab.evaluation.config import EvaluateConfig, Suite
 from saelab.evaluation.measure import Text, measure
 from saelab.evaluation.report import REPORTS, AnyReport, load_report
-from saelab.evaluation.suites import Suite
 from saelab.evaluation.text import held_out, tokenizer_of
 from saelab.models import LanguageModel, Site
 from saelab.training.origin import recorded

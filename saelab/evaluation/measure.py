@@ -18,10 +18,11 @@ from saelab.corpora import TokenRows
 from saelab.dictionaries.config import DictionaryConfig
 from saelab.errors import UserError
 from saelab.evaluation.batch import CleanBatch, Subject
+from saelab.evaluation.config import Suite
 from saelab.evaluation.fidelity import Fidelity
 from saelab.evaluation.report import AnyReport, Provenance
 from saelab.evaluation.sparsity import Sparsity
-from saelab.evaluation.suites import Reader, Suite
+from saelab.evaluation.suites import Reader
 from saelab.evaluation.sums import RunningMean
 from saelab.models import LanguageModel, Site
 from saelab.progress import track

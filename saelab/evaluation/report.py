@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from saelab.disk import read_json, write_json
 from saelab.errors import UserError
-from saelab.evaluation.suites import Suite
+from saelab.evaluation.config import Suite
 
 SCHEMA_VERSION = 1
 

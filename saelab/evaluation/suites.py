@@ -1,14 +1,11 @@
-"""The suites by name, and what each has in common: it sees clean batches and ends in a report."""
+"""What every suite has in common: it sees clean batches and ends in a report."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from saelab.evaluation.batch import CleanBatch
-    from saelab.evaluation.report import AnyReport, Provenance
-
-Suite = Literal["fidelity", "sparsity"]
+from saelab.evaluation.batch import CleanBatch
+from saelab.evaluation.report import AnyReport, Provenance
 
 
 class Reader(Protocol):

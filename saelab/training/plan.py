@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from saelab.activations.opening import open_source
 from saelab.activations.plan import free_bytes
-from saelab.activations.source import ActivationSource, open_source
+from saelab.activations.source import ActivationSource
 from saelab.progress import si
 from saelab.training import checkpoint
 from saelab.training.config import TrainConfig

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import saelab
-from saelab.activations.source import open_source
+from saelab.activations.opening import open_source
 from saelab.config import load_config, to_yaml
 from saelab.dictionaries.calibration import active_per_token
 from saelab.disk import RunPaths, read_jsonl
