@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -62,7 +63,7 @@ def show() -> None:
     if not found.runs:
         raise NothingToShowError("No runs here yet", "Make a first dictionary.", "saelab demo")
     st.title("Runs", anchor=False)
-    st.caption(f"{len(found.runs):,} under {', '.join(plain(str(folder)) for folder in found.folders)}")
+    st.caption(f"{len(found.runs):,} under {', '.join(plain(_nearby(folder)) for folder in found.folders)}")
     query = st.query_params.to_dict()
     order = Order.from_address(query, COLUMNS, "name")
     if "order" not in query:
@@ -131,3 +132,9 @@ def _trade_offs(entries: Sequence[Entry]) -> None:
         for point in chosen["selection"]["points"]:
             links.go(links.OVERVIEW, run=point["customdata"][0])
     st.caption("Lower left is better. The line joins the runs that no other beats on both counts; a click opens a run.")
+
+
+def _nearby(folder: Path) -> str:
+    """A folder as one would type it from where the app was started."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
