@@ -2,6 +2,7 @@
 
 from saelab.disk.files import (
     append_jsonl,
+    disk_errors,
     exclusive,
     read_json,
     read_jsonl,
@@ -18,6 +19,7 @@ __all__ = [
     "RunPaths",
     "append_jsonl",
     "bundled",
+    "disk_errors",
     "exclusive",
     "read_json",
     "read_jsonl",

@@ -23,7 +23,7 @@ SPARE_BYTES = 64 * 2**20  # left free beside what a stage writes, so that logs a
 def staged_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; on success it is flushed to disk and takes `path`'s name in one step."""
     path = Path(path)
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         temporary = Path(name)
@@ -51,7 +51,7 @@ def staged_directory(path: Path, replace: bool = False) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not replace:
         raise UserError(f"{path} exists already; give another name or overwrite it")
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         try:
@@ -77,7 +77,7 @@ def exclusive(lock: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
-    with _disk_errors(lock):
+    with disk_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = open(lock, "w")  # noqa: SIM115 (closed below, after the work it guards)
     with file:
@@ -113,7 +113,7 @@ def read_json(path: Path) -> Any:
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON line. A crash can leave at most a torn last line, which `read_jsonl` drops."""
-    with _disk_errors(path), open(path, "a", encoding="utf-8") as file:
+    with disk_errors(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
@@ -151,7 +151,7 @@ def require_free_space(directory: Path, needed: int, what: str) -> None:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Say what the operating system refused in one sentence."""
     try:
         yield

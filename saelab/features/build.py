@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from saelab.config import differences
-from saelab.disk import exclusive, read_json, require_free_space, staged_directory
+from saelab.disk import disk_errors, exclusive, read_json, require_free_space, staged_directory
 from saelab.errors import UserError
 from saelab.features.collect import Spill, collect
 from saelab.features.config import IndexConfig
@@ -38,7 +38,8 @@ def build_index(config: IndexConfig, model: LanguageModel | None = None) -> Path
     spilled = plan.out.parent / f".{plan.out.name}.spill"
     with exclusive(spilled.with_suffix(".lock")):
         spill = Spill(spilled, plan)
-        collect(spill)
+        with disk_errors(spilled):
+            collect(spill)
         with staged_directory(plan.out, replace=config.overwrite) as staging:
             write_index(spill, staging)
         spill.remove()

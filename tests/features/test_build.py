@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -172,6 +173,19 @@ def test_a_run_on_harvested_activations_has_their_text(
     ).save(harvested)  # fmt: skip
     write_text(RunPaths(run).config, f"activations: {harvested}\n")
     assert Plan.resolve(IndexConfig(run=run)).corpus == stories
+
+
+def test_a_disk_that_fills_on_the_way_is_one_sentence(
+    config: IndexConfig, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(collect, "_collect_rows", full)
+    out = config.run / "elsewhere"
+    with pytest.raises(UserError, match="the disk is full"):
+        build_index(changed(config, out=out), model)
+    assert not out.exists()
 
 
 def test_another_model_is_refused(config: IndexConfig, model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
