@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +62,7 @@ class Trainer:
             DivergedError: the reconstruction error is NaN or infinite; nothing was changed.
         """
         self._enter_feature_phase()
-        _sae, weights = self.config.sae, self.weights
+        weights = self.weights
         x = batch.x * self.scale
         centred = x - weights.b_dec
         z = torch.nn.functional.linear(centred, weights.W_enc, weights.b_enc)  # [B, F]: the one dense product
@@ -140,17 +141,17 @@ class Trainer:
         self.done = done
         for name, tensor in self.weights.named().items():
             tensor.copy_(tensors[f"weights.{name}"])
-        device = self.weights.W_enc.device
-        # Adam counts its steps on the CPU unless fused on a GPU; tensors go back to where their parameter is.
-        self.optimizer.restore({name: tensor.to(device) for name, tensor in tensors.items()})
-        self.statistics.restore({name: tensor.to(device) for name, tensor in tensors.items()})
+        on_device = {name: tensor.to(self.weights.W_enc.device) for name, tensor in tensors.items()}
+        self.optimizer.restore(on_device)
+        self.statistics.restore(on_device)
         if self.deficit is not None:
             self.deficit.restore(tensors)
         if "allocation.shares" in tensors:
             self.allocation = FeatureAllocation(tensors["allocation.shares"])
-            self.allocation.carry = tensors["allocation.carry"]
+            # As they were: dividing by their sum once more could change a last bit.
+            self.allocation.shares, self.allocation.carry = tensors["allocation.shares"], tensors["allocation.carry"]
 
 
 def nearest_power_of_two(number: float) -> int:
     """The power of two nearest to `number` on a log scale, at least 1."""
-    return 2 ** max(0, round(torch.tensor(number).log2().item()))
+    return 2 ** max(0, round(math.log2(number)))
