@@ -103,5 +103,10 @@ def _law_in_words(report: SparsityReport | None) -> str:
     fit = f", R² {law.r_squared:.2f}" if law.r_squared is not None else ""
     return (
         "Dashed: the Zipf–Mandelbrot law fitted in the evaluation, "
-        f"density ∝ (rank + {law.q:.1f}) to the power −{law.s:.2f}{fit}."
+        f"density ∝ (rank + q) to the power −s, s = {law.s:.2f}{_plus_minus(law.s_error, 2)}, "
+        f"q = {law.q:.1f}{_plus_minus(law.q_error, 1)}{fit}."
     )
+
+
+def _plus_minus(error: float | None, digits: int) -> str:
+    return "" if error is None else f" ± {error:.{digits}f}"

@@ -13,7 +13,12 @@ from saelab.errors import UserError
 
 POINTS = 400  # per curve; more can't be seen
 REFRESH_SECONDS = 2.0
-CURVES = (("fvu", "FVU (training)", True), ("l0", "active latents per token", False), ("dead", "dead latents", False))
+CURVES = (
+    ("fvu", "FVU (training)", True),
+    ("l0", "active latents per token", False),
+    ("dead", "dead latents", False),
+    ("latents_in_use", "latents that share a batch", False),
+)
 
 
 def training_curves(run: Run) -> None:
@@ -39,7 +44,8 @@ def _curves(run: Run, live: bool) -> None:
     st.caption(_progress(run, lines[-1]))
     shown = thinned(lines)
     tokens = [line["tokens"] for line in shown]
-    for column, (key, name, log) in zip(st.columns(len(CURVES)), CURVES, strict=True):
+    known = [curve for curve in CURVES if any(line.get(curve[0]) is not None for line in shown)]
+    for column, (key, name, log) in zip(st.columns(len(CURVES)), known, strict=False):
         values = [line.get(key) for line in shown]
         column.plotly_chart(figures.training_curve(tokens, values, name, log), config=figures.CHART, key=f"curve_{key}")
 

@@ -69,15 +69,27 @@ def load_config(
 ) -> ConfigT:
     """Build `cls` from defaults, then the YAML file at `path`, then dotted `overrides` (`{"sae.k": "64"}`).
 
-    Override values that are strings are read as YAML scalars or lists (`"64"`, `"[16, 32]"`, `"true"`).
-
     Raises:
         UserError: naming the file or key, what is wrong with it, and the nearest known key.
     """
+    return build(cls, read_settings(path, overrides), where=said_in(path))
+
+
+def read_settings(path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The YAML file at `path` under dotted `overrides`, as plain values that nobody has checked yet.
+
+    Override values that are strings are read as YAML scalars or lists (`"64"`, `"[16, 32]"`, `"true"`). One that goes
+    into a list of sections goes into each of them.
+    """
     values: dict[str, Any] = read_yaml(path) if path is not None else {}
     for key, value in (overrides or {}).items():
-        _assign(values, key.split("."), _scalar(value), key)
-    return build(cls, values, where=str(path) if path is not None else "the command line")
+        _assign(values, key.split("."), read_scalar(value), key)
+    return values
+
+
+def said_in(path: Path | str | None) -> str:
+    """Where settings were given, as the opening of a sentence."""
+    return str(path) if path is not None else "the command line"
 
 
 def build(cls: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
@@ -127,7 +139,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return lines
 
 
-def _scalar(value: Any) -> Any:
+def read_scalar(value: Any) -> Any:
+    """A word of the command line as YAML has it; what is no string stays as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -137,12 +150,15 @@ def _scalar(value: Any) -> Any:
 
 
 def _assign(values: dict[str, Any], parts: Sequence[str], value: Any, key: str) -> None:
-    *parents, last = parts
-    for part in parents:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
+    part, *rest = parts
+    if not rest:
+        values[part] = value
+        return
+    inside = values.setdefault(part, {})
+    for section in inside if isinstance(inside, list) else [inside]:
+        if not isinstance(section, dict):
             raise UserError(f"--{key}: {part!r} holds a single value, so it has no key inside it to set")
-    values[last] = value
+        _assign(section, rest, value, key)
 
 
 def _explain(cls: type[BaseModel], error: ErrorDetails) -> str:
@@ -170,12 +186,13 @@ def _keys_at(cls: type[BaseModel], location: Sequence[str]) -> list[str]:
     models: list[type[BaseModel]] = [cls]
     for part in location:
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        inside = [inner for field in fields for inner in _models_in(field.annotation)]
+        inside = [inner for field in fields for inner in models_in(field.annotation)]
         models = inside or models
     return sorted({name for model in models for name in model.model_fields})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that an annotation allows: one, several told apart by `kind`, or none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in typing.get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in typing.get_args(annotation) for model in models_in(argument)]

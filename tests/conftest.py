@@ -1,6 +1,7 @@
 """What every test stands on: no network, one thread, the command line in this process, a very small language model."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # with tensors of a few thousand numbers, more threads are slower
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, which several libraries do
 
 
 class Result(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from app import blocks, reading, state
@@ -52,7 +54,7 @@ def _header(run: Run) -> None:
             blocks.facts(
                 [
                     ("model", config["model"]),
-                    ("site", config["site"]),
+                    ("site", _site(config)),
                     ("architecture", config["architecture"]),
                     ("latents", f"{config['d_sae']:,}"),
                     ("k", f"{config['k']:,}"),
@@ -61,6 +63,12 @@ def _header(run: Run) -> None:
                 ]
             )
         )
+
+
+def _site(config: dict[str, Any]) -> str:
+    """Where it reads and, if that is elsewhere, where it writes."""
+    written = [target["site"] for target in config.get("targets", [])]
+    return " → ".join([config["site"], *filter(None, [" + ".join(written)])])
 
 
 def _quality(run: Run) -> None:
@@ -73,12 +81,22 @@ def _quality(run: Run) -> None:
                 f"saelab evaluate {run.paths.root}",
             )
         return
-    st.html(blocks.tiles(_tile(report, name) for name in TILES))
     about = report.about
+    if about.dictionary_sha256 not in (None, reading.dictionary_config(run).get("weights_sha256")):
+        st.caption(":red[These numbers are of earlier weights: the dictionary was changed after it was evaluated.]")
+    st.html(blocks.tiles(_tile(report, name) for name in TILES))
     st.caption(
         f"Measured on {about.tokens:,} held-out tokens of {about.documents:,} documents; selection rule: "
         f"{about.selection_rule}. In brackets: {report.intervals.level:.0%} bootstrap intervals over documents."
     )
+    if report.leaking is not None:
+        numbers = report.leaking.metrics
+        st.caption(
+            f":red[Leaking], with latents chosen as in training: FVU {percent(numbers.fvu)}, "
+            f"ΔCE {short(numbers.delta_ce)}, KL {short(numbers.kl)}. Such a choice sees the gradient of the loss, "
+            "and in it the next token.",
+            help=report.leaking.warning,
+        )
 
 
 def _tile(report: FidelityReport, name: str) -> blocks.Tile:

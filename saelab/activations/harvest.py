@@ -17,7 +17,7 @@ import saelab
 from saelab.activations.config import HarvestConfig
 from saelab.activations.forward import Forward
 from saelab.activations.manifest import CorpusPlace, Manifest, SiteEntry
-from saelab.activations.plan import HarvestPlan, load_model, plan, refuse_if_too_large
+from saelab.activations.plan import HarvestPlan, columns_of, load_model, plan, refuse_if_too_large
 from saelab.activations.prefetch import prefetch
 from saelab.activations.shards import ShardBuffer, shard_statistics
 from saelab.config import differences
@@ -75,8 +75,9 @@ def discard(out: Path) -> None:
 def _write_shards(
     config: HarvestConfig, out: Path, intended: HarvestPlan, manifest: Manifest, model: LanguageModel
 ) -> Manifest:
-    forward = Forward(model, config.policy, list(intended.sites), config.gradients)
-    buffer = ShardBuffer(config, intended.sites)
+    columns = columns_of(intended.sites, config)
+    forward = Forward(model, config.policy, columns)
+    buffer = ShardBuffer(config, {column: intended.sites[column.site] for column in columns})
     with track(intended.tokens, "harvest", done=manifest.n_tokens) as bar:
         for rows in prefetch(_rows(config, forward, manifest.next), depth=4):
             buffer.add(rows, forward(rows))

@@ -1,17 +1,47 @@
-"""`open_source`: the activations that settings name, from disk or from the model itself."""
+"""`open_pass`, `open_source`: the activations that settings name, from disk or from the model itself."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from saelab.activations.reader import ShardReader
-from saelab.activations.source import ActivationSource
+from saelab.activations.source import ActivationPass, ActivationSource, Feed
 from saelab.activations.stream import ActivationStream
 from saelab.corpora.config import CorpusConfig
 from saelab.corpora.policy import TokenPolicy
 from saelab.models import LanguageModel, Site
+
+
+def open_pass(
+    activations: str | Path | None,
+    model: str,
+    feeds: Sequence[Feed],
+    corpus: CorpusConfig,
+    policy: TokenPolicy,
+    *,
+    buffer: int = 262_144,
+    device: str = "auto",
+    dtype: str = "float32",
+    seed: int = 0,
+) -> ActivationPass:
+    """A harvested directory when `activations` names one (whose model, corpus and policy hold), else the model itself.
+
+    Args:
+        buffer: tokens that are held in memory and shuffled together.
+        device: where batches are wanted, and where the model runs.
+        seed: of `sample`; `batches` is told its own.
+
+    Raises:
+        UserError: the directory or the model does not have what a feed wants, or can't be read.
+    """
+    if activations is not None:
+        on = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+        return ShardReader(activations, feeds, buffer_tokens=buffer, device=on, seed=seed)
+    loaded = LanguageModel.load(model, dtype=dtype, device=device)
+    return ActivationStream(loaded, corpus, policy, feeds, buffer_tokens=buffer, seed=seed)
 
 
 def open_source(
@@ -21,27 +51,15 @@ def open_source(
     corpus: CorpusConfig,
     policy: TokenPolicy,
     *,
-    target: str | None = None,
+    targets: Sequence[str] = (),
+    gradients: bool = False,
     buffer: int = 262_144,
     device: str = "auto",
     dtype: str = "float32",
-    gradients: bool = False,
     seed: int = 0,
 ) -> ActivationSource:
-    """A harvested directory when `activations` names one (whose model, corpus and policy hold), else the model itself.
-
-    Args:
-        buffer: tokens that are held in memory and shuffled together.
-        device: where batches are wanted, and where the model runs.
-        seed: of `sample`; `batches` is told its own.
-    """
-    wanted, reconstructed = Site.parse(site), None if target is None else Site.parse(target)
-    if activations is not None:
-        on = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        return ShardReader(
-            activations, wanted, target=reconstructed, gradients=gradients, buffer_tokens=buffer, device=on, seed=seed
-        )
-    loaded = LanguageModel.load(model, dtype=dtype, device=device)
-    return ActivationStream(
-        loaded, corpus, policy, wanted, target=reconstructed, gradients=gradients, buffer_tokens=buffer, seed=seed
+    """The same for one feed, given by the names of its sites."""
+    feed = Feed(Site.parse(site), tuple(map(Site.parse, targets)), gradients)
+    return ActivationSource(
+        open_pass(activations, model, [feed], corpus, policy, buffer=buffer, device=device, dtype=dtype, seed=seed)
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from saelab.activations.columns import Column
 from saelab.activations.config import HarvestConfig, StorageType
 from saelab.activations.forward import Forward
 from saelab.activations.sites import expand_sites
@@ -65,7 +67,7 @@ def plan(config: HarvestConfig, out: Path, model: LanguageModel | None = None, m
     """
     model = model or load_model(config)
     sites = expand_sites(config.sites, model)
-    forward = Forward(model, config.policy, sites, config.gradients)
+    forward = Forward(model, config.policy, columns_of(sites, config))
     first = next(pack(config.corpus, forward.tokenizer, config.policy, rows=min(config.batch, config.rows)))
     tokens = config.rows * config.policy.context
     shard_tokens = min(config.shard_rows, config.rows) * config.policy.context
@@ -81,6 +83,11 @@ def plan(config: HarvestConfig, out: Path, model: LanguageModel | None = None, m
         memory_bytes=shard_tokens * (per_token + TOKEN_BYTES + 2 * max(map(model.width, sites)) * 4),
         tokens_per_second=_rate(forward, first) if measure else None,
     )
+
+
+def columns_of(sites: Iterable[Site], config: HarvestConfig) -> list[Column]:
+    """What is stored: activations of all sites, and then their gradients if the settings ask for them."""
+    return [Column(site, gradient) for gradient in (False, True)[: 1 + config.gradients] for site in sites]
 
 
 def refuse_if_too_large(plan: HarvestPlan, written: int, out: Path) -> None:
@@ -117,5 +124,5 @@ def _rate(forward: Forward, rows: TokenRows) -> float:
     forward(rows)  # the first pass pays for allocations
     started = time.perf_counter()
     kept = forward(rows)
-    next(iter(kept.activations.values())).sum().item()  # wait for the device
+    next(iter(kept.values())).sum().item()  # wait for the device
     return rows.ids.numel() / (time.perf_counter() - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saelab.activations.batch import ActivationBatch
+from saelab.activations.columns import Column, Rows
 from saelab.activations.manifest import Manifest
 from saelab.activations.mapped import map_tensors
 from saelab.activations.shuffle import Group, ShuffledGroups
-from saelab.activations.source import Origin
+from saelab.activations.source import Feed, Origin
 from saelab.disk import ActivationPaths
 from saelab.errors import UserError
 from saelab.models import Site
@@ -27,15 +27,14 @@ _OPEN_FILES = 64
 
 
 class ShardReader(ShuffledGroups):
-    """Activations of one site. Many readers may share a directory.
+    """Activations of some sites of a directory. Many readers may share a directory.
 
     Each epoch visits blocks of `BLOCK` neighbouring tokens in an order given by (seed, epoch); a group is as many of
     them as fill the buffer, wherever in the directory they lie. What is left over by the last whole block comes last.
+    Memory: one buffer of `buffer_tokens` rows for each column (site, or gradients at a site) in the stored type.
 
     Args:
-        buffer_tokens: tokens held in memory, in the stored type, and shuffled together.
-        target: site to reconstruct, when it is another than `site`.
-        gradients: deliver the gradients harvested at `site` too.
+        buffer_tokens: tokens held in memory and shuffled together.
         device: where the buffer lies and batches are delivered.
 
     Raises:
@@ -45,48 +44,46 @@ class ShardReader(ShuffledGroups):
     def __init__(
         self,
         directory: Path | str,
-        site: Site,
+        feeds: Sequence[Feed],
         *,
         buffer_tokens: int = 262_144,
-        target: Site | None = None,
-        gradients: bool = False,
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
-        super().__init__(buffer_tokens, seed, torch.device(device))
         self.paths = ActivationPaths(Path(directory))
         self.manifest = Manifest.load(self.paths.root)
-        self.site, self.target, self.gradients = site, target or site, gradients
-        self._check()
-        self.d_in = self.manifest.sites[str(self.site)].width
-        self.d_out = self.manifest.sites[str(self.target)].width
+        self._check(feeds)
+        widths = {site: self.manifest.sites[str(site)].width for feed in feeds for site in feed.sites}
+        super().__init__(feeds, widths, buffer_tokens, seed, torch.device(device))
         self._ends = list(accumulate(shard.kept for shard in self.manifest.shards))
         self.n_tokens: int = self._ends[-1]
-        self.origin = Origin(
-            self.manifest.model, self.manifest.model_revision, self.manifest.model_fingerprint,
-            self.manifest.tokenizer_fingerprint, str(self.site), str(self.target),
-            self.manifest.config.corpus, self.manifest.config.policy,
-        )  # fmt: skip
         self._maps: OrderedDict[Path, Tensor] = OrderedDict()
-        self._buffer: ActivationBatch | None = None
+        self._buffer: Rows | None = None
         self._loaded: tuple[Group, int, int] | None = None
         self._blocks: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
-    @property
-    def scale(self) -> float:
-        """sqrt(d_in / E|x|²) over all kept tokens."""
-        scale = self.manifest.sites[str(self.site)].scale
+    def origin(self, feed: int) -> Origin:
+        """As the manifest says."""
+        manifest, wanted = self.manifest, self.feeds[feed]
+        return Origin(
+            manifest.model, manifest.model_revision, manifest.model_fingerprint, manifest.tokenizer_fingerprint,
+            str(wanted.site), tuple(map(str, wanted.targets)), manifest.config.corpus, manifest.config.policy,
+        )  # fmt: skip
+
+    def scale(self, site: Site) -> float:
+        """sqrt(width / E|x|²) at a site over all kept tokens."""
+        scale = self.manifest.sites[str(site)].scale
         assert scale is not None  # a finished manifest has it
         return scale
 
-    def _check(self) -> None:
+    def _check(self, feeds: Sequence[Feed]) -> None:
         root, manifest = self.paths.root, self.manifest
         if not manifest.finished:
             raise UserError(f"{root} is an unfinished harvest; run the same saelab harvest again and it continues")
-        for site in (self.site, self.target):
+        for site in (site for feed in feeds for site in feed.sites):
             if str(site) not in manifest.sites:
                 raise UserError(f"{root} has no activations of site {site}; it has {', '.join(manifest.sites)}")
-        if self.gradients and not manifest.config.gradients:
+        if any(feed.gradients for feed in feeds) and not manifest.config.gradients:
             raise UserError(f"{root} holds no gradients; harvest with gradients: true")
         missing = manifest.damage(root, checksums=False)
         if missing:
@@ -101,7 +98,7 @@ class ShardReader(ShuffledGroups):
         size = min(self.buffer_tokens, self.n_tokens - number * self.buffer_tokens)
         return Group(epoch, number, size), offset
 
-    def _load(self, group: Group, seed: int, count: int) -> ActivationBatch:
+    def _load(self, group: Group, seed: int, count: int) -> Rows:
         if self._loaded != (group, seed, count):
             if self._buffer is None or len(self._buffer) < count:
                 self._buffer = self._empty(count)
@@ -145,34 +142,27 @@ class ShardReader(ShuffledGroups):
 
     def _read(self, shard: int, first: int, stop: int, at: int) -> None:
         assert self._buffer is not None  # made by _load
-        to, rows = slice(at, at + stop - first), slice(first, stop)
-        self._buffer.x[to] = self._map(self.paths.activations(str(self.site), shard), "x", shard)[rows]
-        if self._buffer.target is not self._buffer.x:
-            self._buffer.target[to] = self._map(self.paths.activations(str(self.target), shard), "x", shard)[rows]
-        if self._buffer.gradient is not None:
-            self._buffer.gradient[to] = self._map(self.paths.gradients(str(self.site), shard), "grad", shard)[rows]
         begin = self._ends[shard] - self.manifest.shards[shard].kept
-        self._buffer.tokens[to] = torch.arange(begin + first, begin + stop)
+        stored = {column: self._map(column, shard)[first:stop] for column in self.columns}
+        self._buffer.put(at, Rows(stored, torch.arange(begin + first, begin + stop)))
 
-    def _map(self, path: Path, name: str, shard: int) -> Tensor:
+    def _map(self, column: Column, shard: int) -> Tensor:
         """A shard's tensor as a view of its file; the files used last stay open."""
+        path = column.path(self.paths, shard)
         if path not in self._maps:
-            tensor = map_tensors(path).get(name)
+            tensor = map_tensors(path).get(column.key)
             kept = self.manifest.shards[shard].kept
             if tensor is None or tensor.shape[0] != kept:
-                raise UserError(f"{path} is damaged: it does not hold {name} of {kept} tokens")
+                raise UserError(f"{path} is damaged: it does not hold {column.key} of {kept} tokens")
             self._maps[path] = tensor
         self._maps.move_to_end(path)
-        if len(self._maps) > _OPEN_FILES:
+        if len(self._maps) > max(_OPEN_FILES, len(self.columns)):
             self._maps.popitem(last=False)
         return self._maps[path]
 
-    def _empty(self, rows: int) -> ActivationBatch:
-        def like(path: Path, name: str) -> Tensor:
-            stored = self._map(path, name, 0)
+    def _empty(self, rows: int) -> Rows:
+        def like(stored: Tensor) -> Tensor:
             return torch.empty(rows, stored.shape[1], dtype=stored.dtype, device=self.device)
 
-        x = like(self.paths.activations(str(self.site), 0), "x")
-        target = x if self.target == self.site else like(self.paths.activations(str(self.target), 0), "x")
-        gradient = like(self.paths.gradients(str(self.site), 0), "grad") if self.gradients else None
-        return ActivationBatch(x, target, gradient, torch.empty(rows, dtype=torch.int64, device=self.device))
+        columns = {column: like(self._map(column, 0)) for column in self.columns}
+        return Rows(columns, torch.empty(rows, dtype=torch.int64, device=self.device))

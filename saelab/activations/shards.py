@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from saelab.activations.columns import Column
 from saelab.activations.config import HarvestConfig
-from saelab.activations.forward import KeptActivations
 from saelab.activations.manifest import CorpusPlace, ShardEntry
 from saelab.activations.mapped import map_tensors
 from saelab.activations.plan import TORCH_TYPES, gradient_type
@@ -24,48 +24,48 @@ from saelab.models import Site
 class ShardBuffer:
     """Tokens and activations of up to `config.shard_rows` rows; the memory is used again for the next shard."""
 
-    def __init__(self, config: HarvestConfig, widths: Mapping[Site, int]) -> None:
+    def __init__(self, config: HarvestConfig, widths: Mapping[Column, int]) -> None:
         self.config = config
         capacity = min(config.shard_rows, config.rows) * config.policy.context
-        self.x = {s: torch.empty(capacity, w, dtype=TORCH_TYPES[config.dtype]) for s, w in widths.items()}
-        as_stored = gradient_type(config.dtype)
-        self.gradients = {s: torch.empty(capacity, w, dtype=as_stored) for s, w in widths.items() if config.gradients}
+        types = {False: TORCH_TYPES[config.dtype], True: gradient_type(config.dtype)}
+        self.values = {c: torch.empty(capacity, width, dtype=types[c.gradient]) for c, width in widths.items()}
         self.clear()
 
     def clear(self) -> None:
         """Begin an empty shard."""
         self.kept = 0
         self.rows: list[TokenRows] = []
-        self.sums = {site: torch.zeros(x.shape[1], dtype=torch.float64) for site, x in self.x.items()}
-        self.squares = {site: torch.zeros(1, dtype=torch.float64) for site in self.x}
+        widths = {column: values.shape[1] for column, values in self.values.items() if not column.gradient}
+        self.sums = {column: torch.zeros(width, dtype=torch.float64) for column, width in widths.items()}
+        self.squares = {column: torch.zeros(1, dtype=torch.float64) for column in widths}
 
     @property
     def n_rows(self) -> int:
         return sum(map(len, self.rows))
 
-    def add(self, rows: TokenRows, made: KeptActivations) -> None:
-        """Append rows and the activations of their kept tokens."""
-        end = self.kept + int(rows.keep.sum())
-        for site, x in self.x.items():
-            stored = x[self.kept : end].copy_(made.activations[site]).double()
-            self.sums[site] += stored.sum(0)
-            self.squares[site] += stored.square().sum()
-        for site, gradient in self.gradients.items():
-            gradient[self.kept : end].copy_(made.gradients[site])
+    def add(self, rows: TokenRows, made: Mapping[Column, Tensor]) -> None:
+        """Append rows and the columns of their kept tokens."""
+        end = self.kept + rows.n_kept
+        for column, values in self.values.items():
+            stored = values[self.kept : end].copy_(made[column])
+            if not column.gradient:
+                exact = stored.double()
+                self.sums[column] += exact.sum(0)
+                self.squares[column] += exact.square().sum()
         self.kept = end
         self.rows.append(rows)
 
     def write(self, paths: ActivationPaths, number: int) -> ShardEntry:
         """Write all files of shard `number`; they count once the manifest lists them."""
-        for site, squares in self.squares.items():
+        for column, squares in self.squares.items():
             if not math.isfinite(squares.item()):
-                raise UserError(self._why_not_finite(site))
+                raise UserError(self._why_not_finite(column.site))
         files = {paths.tokens(number): self._tokens()}
-        for site, x in self.x.items():
-            statistics = {"sum": self.sums[site], "sum_of_squares": self.squares[site]}
-            files[paths.activations(str(site), number)] = {"x": x[: self.kept], **statistics}
-        for site, gradient in self.gradients.items():
-            files[paths.gradients(str(site), number)] = {"grad": gradient[: self.kept]}
+        for column, values in self.values.items():
+            tensors = {column.key: values[: self.kept]}
+            if not column.gradient:
+                tensors |= {"sum": self.sums[column], "sum_of_squares": self.squares[column]}
+            files[column.path(paths, number)] = tensors
         digests: dict[str, str] = {}
         for path, tensors in files.items():
             write_tensors(path, tensors)

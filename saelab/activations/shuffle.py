@@ -8,16 +8,19 @@ from its number by arithmetic, so any batch is reached without making those befo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from saelab.activations.batch import ActivationBatch, concatenate
+from saelab.activations.batch import ActivationBatch
+from saelab.activations.columns import Column, Rows, concatenate
+from saelab.activations.source import Feed, Origin, deliver
 from saelab.errors import UserError
+from saelab.models import Site
 
 
 class Group(NamedTuple):
@@ -29,55 +32,73 @@ class Group(NamedTuple):
 
 
 class ShuffledGroups(ABC):
-    """Batches and samples for any source that can load a group."""
+    """The `ActivationPass` of anything that can load a group.
 
-    def __init__(self, buffer_tokens: int, seed: int, device: torch.device) -> None:
+    What is loaded, and in which order, depends on nothing but the seed, so a feed's batches are the same whatever
+    other feeds there are; and a column that several feeds want is held once.
+    """
+
+    def __init__(
+        self, feeds: Sequence[Feed], widths: Mapping[Site, int], buffer_tokens: int, seed: int, device: torch.device
+    ) -> None:
         if buffer_tokens < 1:
             raise UserError(f"a buffer of {buffer_tokens} tokens holds nothing; make it at least one batch")
+        self.feeds, self._widths = tuple(feeds), widths
+        self.columns: tuple[Column, ...] = tuple(sorted({column for feed in feeds for column in feed.columns}))
         self.buffer_tokens, self.seed, self.device = buffer_tokens, seed, device
         self._order: tuple[tuple[int, Group], Tensor] | None = None
+
+    @abstractmethod
+    def origin(self, feed: int) -> Origin:
+        """Where a feed's activations come from."""
 
     @abstractmethod
     def _place(self, token: int) -> tuple[Group, int]:
         """Group of the `token`-th row ever delivered, and how many of the group's rows come before it."""
 
     @abstractmethod
-    def _load(self, group: Group, seed: int, count: int) -> ActivationBatch:
-        """At least the first `count` rows of a group, unpermuted; valid until the next call."""
+    def _load(self, group: Group, seed: int, count: int) -> Rows:
+        """At least the first `count` rows of a group, unpermuted, with all columns; valid until the next call."""
 
     @abstractmethod
     def _available(self, n: int) -> int:
         """The smaller of `n` and the tokens of an epoch."""
 
-    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[ActivationBatch]:
-        """Batches number `start`, `start + 1`, … without end: float32, on `self.device`.
+    def d_in(self, feed: int) -> int:
+        """Width of a feed's site."""
+        return self._widths[self.feeds[feed].site]
 
-        A pure function of (batch_size, seed, number): where one starts makes no difference to any bit of a batch.
+    def d_out(self, feed: int) -> int:
+        """Width of what a feed reconstructs."""
+        return sum(self.target_widths(feed)) or self.d_in(feed)
 
-        Raises:
-            UserError: `batch_size` exceeds the buffer or the data.
-        """
+    def target_widths(self, feed: int) -> tuple[int, ...]:
+        """Width of each of a feed's target sites; () when the target is the site itself."""
+        return tuple(self._widths[target] for target in self.feeds[feed].targets)
+
+    def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[tuple[ActivationBatch, ...]]:
+        """As `ActivationPass.batches`. Where one starts makes no difference to any bit of a batch."""
         if not 1 <= batch_size <= self.buffer_tokens:
             raise UserError(f"a batch of {batch_size} tokens does not fit a buffer of {self.buffer_tokens} tokens")
         if (available := self._available(batch_size)) < batch_size:
             raise UserError(f"a batch of {batch_size} tokens is larger than the data, which is {available} tokens")
         return self._batches(batch_size, seed, start * batch_size)
 
-    def sample(self, n: int) -> Float[Tensor, "n d_in"]:
-        """The first `n` rows in shuffled order (fewer when an epoch has fewer), float32: for estimates."""
-        parts: list[Tensor] = []
+    def sample(self, n: int) -> tuple[ActivationBatch, ...]:
+        """As `ActivationPass.sample`."""
+        parts: list[Rows] = []
         at, n = 0, self._available(n)
         while at < n:
             group, _ = self._place(at)
             part = group._replace(size=min(group.size, n - at))
             rows = self._load(group, self.seed, part.size)
-            parts.append(rows.take(permutation(self.seed, part)).to(self.device).x)
+            parts.append(rows.take(permutation(self.seed, part)).to(self.device))
             at += part.size
-        return torch.cat(parts)
+        return deliver(concatenate(parts), self.feeds)
 
-    def _batches(self, batch_size: int, seed: int, at: int) -> Iterator[ActivationBatch]:
+    def _batches(self, batch_size: int, seed: int, at: int) -> Iterator[tuple[ActivationBatch, ...]]:
         while True:
-            parts: list[ActivationBatch] = []
+            parts: list[Rows] = []
             missing = batch_size
             while missing:
                 group, offset = self._place(at)
@@ -85,7 +106,7 @@ class ShuffledGroups(ABC):
                 rows = self._load(group, seed, group.size)
                 parts.append(rows.take(self._permutation(seed, group)[offset : offset + count]).to(self.device))
                 at, missing = at + count, missing - count
-            yield concatenate(parts)
+            yield deliver(concatenate(parts), self.feeds)
 
     def _permutation(self, seed: int, group: Group) -> Int[Tensor, "size"]:
         if self._order is None or self._order[0] != (seed, group):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from saelab.activations.batch import ActivationBatch
+from saelab.activations.columns import Rows
 from saelab.activations.forward import Forward
 from saelab.activations.shuffle import Group, ShuffledGroups
-from saelab.activations.source import Origin
+from saelab.activations.source import Feed, Origin
 from saelab.corpora.config import CorpusConfig
 from saelab.corpora.packing import Cursor, TokenRows, pack
 from saelab.corpora.policy import TokenPolicy
 from saelab.corpora.sources import is_endless
 from saelab.errors import UserError
-from saelab.models import LanguageModel, Site
+from saelab.models import LanguageModel
+
+_PASS_ROWS, _PASS_TOKENS = 16, 4096  # at least as many in one forward pass: small ones pay for the model's bookkeeping
 
 
 class Place(NamedTuple):
@@ -30,20 +31,20 @@ class Place(NamedTuple):
 class _Piece(NamedTuple):
     """Kept tokens of one forward pass, and where its rows begin."""
 
-    batch: ActivationBatch
+    rows: Rows
     place: Place
 
 
 class ActivationStream(ShuffledGroups):
-    """Activations of one site, made from text in the corpus' order and shuffled within the buffer.
+    """Activations of some sites, made from text in the corpus' order and shuffled within the buffer.
 
-    A corpus that ends begins again. Reaching a far batch tokenises the text before it but does not run the model on it.
-    Memory: one buffer of `buffer_tokens` rows in the model's dtype on the model's device, and one forward pass.
+    One forward pass (and one backward, if gradients are wanted) serves all feeds. A corpus that ends begins again.
+    Reaching a far batch tokenises the text before it but does not run the model on it.
+    Memory: one buffer of `buffer_tokens` rows for each column (site, or gradients at a site) in the model's dtype on
+    the model's device, and one forward pass.
 
     Args:
-        target: site to reconstruct, when it is another than `site`.
-        gradients: deliver the gradient of the model's summed loss with respect to `site` too.
-        rows: rows of tokens in one forward pass.
+        rows: rows of tokens in one forward pass; left out, 16, or more where they are short.
     """
 
     def __init__(
@@ -51,31 +52,32 @@ class ActivationStream(ShuffledGroups):
         model: LanguageModel,
         corpus: CorpusConfig,
         policy: TokenPolicy,
-        site: Site,
+        feeds: Sequence[Feed],
         *,
         buffer_tokens: int = 262_144,
-        target: Site | None = None,
-        gradients: bool = False,
-        rows: int = 16,
+        rows: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(buffer_tokens, seed, model.device)
-        self.site, self.target = site, target or site
-        self.corpus, self.policy, self.rows = corpus, policy, rows
-        sites = [self.site] if target in (None, site) else [self.site, self.target]
-        self.forward = Forward(model, policy, sites, gradients)
-        self.d_in, self.d_out = model.width(self.site), model.width(self.target)
-        self.origin = Origin(
-            model.name, model.revision, model.fingerprint, self.forward.tokenizer_fingerprint,
-            str(self.site), str(self.target), corpus, policy,
-        )  # fmt: skip
+        widths = {site: model.width(site) for feed in feeds for site in feed.sites}
+        super().__init__(feeds, widths, buffer_tokens, seed, model.device)
+        self.corpus, self.policy = corpus, policy
+        self.rows = rows or max(_PASS_ROWS, _PASS_TOKENS // policy.context)
+        self.forward = Forward(model, policy, self.columns)
         self._epoch: Place | None = None  # the end of the first epoch, once it was seen
         self._group, self._filled = -1, 0
-        self._buffer: ActivationBatch | None = None
+        self._buffer: Rows | None = None
         self._pieces: Iterator[_Piece] = iter(())
         self._rest: _Piece | None = None  # what the last forward pass made beyond the group's end
         self.bookmarks: list[Place] = []
         """Where the last groups began. Set in another stream of the same settings, they spare it the way there."""
+
+    def origin(self, feed: int) -> Origin:
+        """As the model and the settings say."""
+        model, wanted = self.forward.model, self.feeds[feed]
+        return Origin(
+            model.name, model.revision, model.fingerprint, self.forward.tokenizer_fingerprint,
+            str(wanted.site), tuple(map(str, wanted.targets)), self.corpus, self.policy,
+        )  # fmt: skip
 
     @property
     def n_tokens(self) -> int | None:
@@ -94,7 +96,7 @@ class ActivationStream(ShuffledGroups):
         for rows, place in self._rows(Place()):
             if self._epoch is not None:
                 return min(n, self._epoch.kept)
-            if place.kept + int(rows.keep.sum()) >= n:
+            if place.kept + rows.n_kept >= n:
                 break
         return n
 
@@ -102,17 +104,19 @@ class ActivationStream(ShuffledGroups):
         number, offset = divmod(token, self.buffer_tokens)
         return Group(0, number, self.buffer_tokens), offset
 
-    def _load(self, group: Group, seed: int, count: int) -> ActivationBatch:
+    def _load(self, group: Group, seed: int, count: int) -> Rows:
         if group.number != self._group:
             self._begin(group.number)
         while self._filled < count:
             piece, self._rest = self._rest or next(self._pieces), None
             if self._filled == 0:
                 self.bookmarks = [*self.bookmarks[-2:], piece.place]
-            fits = min(len(piece.batch), self.buffer_tokens - self._filled)
-            self._put(piece.batch.take(slice(0, fits)))
-            if fits < len(piece.batch):
-                self._rest = piece._replace(batch=piece.batch.take(slice(fits, None)))
+            self._buffer = self._buffer or piece.rows.room(self.buffer_tokens)
+            fits = min(len(piece.rows), self.buffer_tokens - self._filled)
+            self._buffer.put(self._filled, piece.rows.take(slice(0, fits)))
+            self._filled += fits
+            if fits < len(piece.rows):
+                self._rest = piece._replace(rows=piece.rows.take(slice(fits, None)))
         assert self._buffer is not None  # count is at least 1
         return self._buffer
 
@@ -127,22 +131,15 @@ class ActivationStream(ShuffledGroups):
             self._pieces, self._rest = self._run(max(known, key=lambda place: place.kept), wanted), None
         self._group, self._filled = group, 0
 
-    def _put(self, batch: ActivationBatch) -> None:
-        if self._buffer is None:
-            self._buffer = _empty_like(batch, self.buffer_tokens)
-        end = self._filled + len(batch)
-        for whole, part in zip(_tensors(self._buffer), _tensors(batch), strict=True):
-            whole[self._filled : end] = part
-        self._filled = end
-
     def _run(self, start: Place, wanted: int) -> Iterator[_Piece]:
         """Activations from the `wanted`-th kept token on. Forward passes are cut the same way wherever one starts."""
         for rows, place in self._rows(start):
-            kept = int(rows.keep.sum())
-            if place.kept + kept <= wanted:
+            end = place.kept + rows.n_kept
+            if end <= wanted:
                 continue
-            batch = self._batch(rows, torch.arange(place.kept, place.kept + kept))
-            yield _Piece(batch.take(slice(max(wanted - place.kept, 0), None)), place)
+            tokens = torch.arange(place.kept, end, device=self.device)
+            made = Rows(self.forward(rows), tokens)
+            yield _Piece(made.take(slice(max(wanted - place.kept, 0), None)), place)
 
     def _rows(self, start: Place) -> Iterator[tuple[TokenRows, Place]]:
         kept = start.kept
@@ -152,22 +149,4 @@ class ActivationStream(ShuffledGroups):
                 if kept == 0:
                     raise UserError(f"the policy excludes every token of corpus {self.corpus.source!r}")
             yield rows, Place(rows.start, kept)
-            kept += int(rows.keep.sum())
-
-    def _batch(self, rows: TokenRows, tokens: Tensor) -> ActivationBatch:
-        made = self.forward(rows)
-        x = made.activations[self.site]
-        return ActivationBatch(x, made.activations[self.target], made.gradients.get(self.site), tokens.to(x.device))
-
-
-def _tensors(batch: ActivationBatch) -> list[Tensor]:
-    target = [] if batch.target is batch.x else [batch.target]
-    gradient = [] if batch.gradient is None else [batch.gradient]
-    return [batch.x, *target, *gradient, batch.tokens]
-
-
-def _empty_like(batch: ActivationBatch, rows: int) -> ActivationBatch:
-    x = batch.x.new_empty(rows, batch.x.shape[1])
-    target = x if batch.target is batch.x else batch.target.new_empty(rows, batch.target.shape[1])
-    gradient = None if batch.gradient is None else batch.gradient.new_empty(rows, batch.gradient.shape[1])
-    return ActivationBatch(x, target, gradient, batch.tokens.new_empty(rows))
+            kept += rows.n_kept

@@ -36,6 +36,12 @@ class Arguments:
         overrides = self.settings | {key: value for key, value in given.items() if value is not None}
         return load_config(cls, self.file, overrides)
 
+    def values(self) -> dict[str, Any]:
+        """The settings as they are written, lists in place of single values included."""
+        from saelab.config import read_settings
+
+        return read_settings(self.file, self.settings)
+
 
 def parse(words: Sequence[str], takes_runs: bool = False) -> Arguments:
     """Sort words: `["run.yaml", "--sae.k", "64", "--lr=1e-3", "--compile"]` → file `run.yaml` and settings

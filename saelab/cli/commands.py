@@ -30,12 +30,15 @@ About three minutes on two CPU cores; nothing is downloaded.""",
     "harvest": """Store a model's activations on disk.
 
 Many sites in one pass; `saelab train --activations DIR` reads them. Run again, it continues.""",
-    "train": """Train a dictionary.
+    "train": """Train a dictionary, or many at once.
 
-The same command run again continues an unfinished run, and says so when it is finished.""",
+The same command run again continues what is unfinished and leaves the rest.""",
     "evaluate": """Measure dictionaries on held-out text.
 
 Reports go to RUN/evaluation/*.json. Runs that fit together share one pass over the model.""",
+    "calibrate": """Estimate a finished dictionary's thresholds anew.
+
+It says what would change; --write changes it, --restore brings the thresholds of training back.""",
     "index": """Find what every latent fires on, for browsing.
 
 Examples, statistics and promoted tokens go to RUN/features as Parquet tables.""",

@@ -91,9 +91,21 @@ def _compute() -> Iterator[Finding]:
         advice = "torch was built with CUDA but finds no driver" if built else ""
         yield Finding("device", "cpu", advice)
 
-    from saelab.kernels.backend import choose
+    yield _kernels()
 
-    yield Finding("kernels", f"{choose().name} backend")
+
+def _kernels() -> Finding:
+    import torch
+
+    from saelab.kernels.backend import choose
+    from saelab.kernels.triton.availability import obstacle
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, missing = choose(device=device).name, obstacle(device)
+    if not missing:
+        return Finding("kernels", f"{name} backend; triton {_version('triton')}")
+    advice = "pip install triton" if device.type == "cuda" and not _version("triton") else ""
+    return Finding("kernels", f"{name} backend; no triton: {missing}", advice)
 
 
 def _room() -> Iterator[Finding]:

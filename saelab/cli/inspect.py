@@ -15,7 +15,7 @@ from saelab.errors import UserError
 app = App(
     name="inspect",
     help_epilogue="""Examples:
-  saelab inspect runs/demo                 a run: dictionary, reports, index
+  saelab inspect runs/demo                 a run, or a folder of runs: dictionary, reports, index
   saelab inspect activations/a --verify    read every shard again
   saelab inspect path/to/model             a Hugging Face model folder""",
 )
@@ -62,6 +62,9 @@ def describe(path: Path, verify: bool = False) -> list[tuple[str, str]]:
         return list(_run(path))
     if (path / "config.json").is_file() and "model_type" in read_json(path / "config.json"):
         return list(_model(path))
+    runs = [folder for folder in sorted(path.iterdir()) if RunPaths(folder).config.is_file()]
+    if runs:
+        return list(_sweep(path, runs))
     raise UserError(f"{path} holds neither a run, a dictionary, activations nor a Hugging Face model")
 
 
@@ -72,13 +75,16 @@ def _dictionary(path: Path) -> Rows:
     config = dictionary.config
     yield "what", f"dictionary (schema {config.schema_version}), {config.architecture}"
     yield "site", f"{config.site} of {config.model}"
+    if config.targets:
+        yield "writes", ", ".join(f"{target.site} ({target.width} wide)" for target in config.targets)
     yield "size", f"{config.d_in} → {config.d_sae} latents, k = {config.k}, rule {config.rule}"
     yield "trained", f"{config.tokens_trained:,} tokens with saelab {config.saelab_version}"
     yield "scale", f"inputs × {config.scale:.4g} before encoding"
     yield "decoder norms", _spread(dictionary.W_dec.norm(dim=1))
     yield "encoder norms", _spread(dictionary.W_enc.norm(dim=1))
     if dictionary.threshold.numel():
-        yield "thresholds", _spread(dictionary.threshold)
+        changed = DictionaryPaths(path).trained_thresholds.exists()
+        yield "thresholds", _spread(dictionary.threshold) + (", calibrated since training" if changed else "")
     yield "checks", "checksum and golden input/output pair agree"
 
 
@@ -96,6 +102,17 @@ def _run(path: Path) -> Rows:
     reports = sorted(file.stem for file in names.evaluation.glob("*.json"))
     yield "reports", ", ".join(reports) or f"none: `saelab evaluate {path}`"
     yield "feature index", "present" if names.features.is_dir() else f"none: `saelab index {path}`"
+
+
+def _sweep(path: Path, runs: list[Path]) -> Rows:
+    from saelab.disk import read_jsonl
+
+    finished = [run for run in runs if DictionaryPaths(RunPaths(run).dictionary).weights.is_file()]
+    yield "what", f"{len(runs)} runs, {len(finished)} finished (`saelab inspect {path}/NAME` says more)"
+    for run in runs:
+        metrics = read_jsonl(RunPaths(run).metrics)
+        state = "finished" if run in finished else "not finished"
+        yield run.name, f"{state}; {_last(metrics[-1])}" if metrics else state
 
 
 def _model(path: Path) -> Rows:

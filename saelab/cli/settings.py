@@ -18,11 +18,11 @@ STAGES = {
     "harvest": "saelab.activations.config:HarvestConfig",
     "train": "saelab.training.config:TrainConfig",
     "evaluate": "saelab.evaluation.config:EvaluateConfig",
+    "calibrate": "saelab.evaluation.config:CalibrateConfig",
     "index": "saelab.features.config:IndexConfig",
 }
 """The config class of every stage that takes settings."""
 
-NO_BREAK = "\u00a0"
 FEW = 14  # up to this many settings a help page explains all of them and still fits a screen
 
 app = App(
@@ -40,7 +40,7 @@ def settings(stage: str, section: str = "") -> None:
     Parameters
     ----------
     stage
-        The command: train, harvest, evaluate, index.
+        The command: train, harvest, evaluate, calibrate, index.
     section
         Only the settings below this key.
     """
@@ -53,7 +53,7 @@ def settings(stage: str, section: str = "") -> None:
 
 
 def epilogue(stage: str, examples: str, useful: Sequence[str] = ()) -> str:
-    """The end of a stage's help: examples, the `useful` settings explained, then the others with their defaults."""
+    """The end of a stage's help: examples, the `useful` settings explained, then the names of the others."""
     found = {s.key: s for s in settings_of(STAGES[stage])}
     lines = ["Examples:", examples, ""]
     if len(found) <= FEW:
@@ -61,7 +61,7 @@ def epilogue(stage: str, examples: str, useful: Sequence[str] = ()) -> str:
     else:
         lines += [
             "Settings, as --key value or in a YAML file, with defaults:",
-            *explain([replace(found[key], help=_brief(found[key].help)) for key in useful]),
+            *explain([_in_brief(found[key]) for key in useful]),
             "",
             f"The others (`saelab settings {stage}` explains all):",
             *_overview([setting for key, setting in found.items() if key not in useful]),
@@ -81,18 +81,17 @@ def explain(found: Sequence[Setting]) -> list[str]:
 
 
 def _overview(found: Sequence[Setting]) -> list[str]:
-    """Sections of `key default` pairs, one paragraph each; a section stands before those inside it."""
+    """Sections of keys, one paragraph each; a section stands before those inside it."""
     sections: dict[str, list[str]] = {"": []}
     for setting in found:
         section, _, name = setting.key.rpartition(".")
         for parent in accumulate(section.split("."), "{}.{}".format):
             sections.setdefault(parent, [])
-        sections[section].append(f"{name} {shown_default(setting)}")
+        sections[section].append(name)
     lines: list[str] = []
-    for section, pairs in sections.items():
-        unbroken = f"{NO_BREAK}· ".join(pair.replace(" ", NO_BREAK) for pair in pairs)
-        lines += _fill(f"  {section}: " if section else "  ", 6, unbroken) if pairs else []
-    return [line.replace(NO_BREAK, " ") for line in lines]
+    for section, names in sections.items():
+        lines += _fill(f"  {section}: " if section else "  ", 6, ", ".join(names)) if names else []
+    return lines
 
 
 def _fill(column: str, indent: int, text: str) -> list[str]:
@@ -117,13 +116,19 @@ def shown_default(setting: Setting) -> str:
 
 def _teach(setting: Setting) -> str:
     """The help, behind the choices unless it names them itself."""
-    choices = setting.type.split(" | ")
-    if len(choices) == 1 or "None" in choices or all(choice in setting.help for choice in choices):
+    if not _is_choice(setting) or all(choice in setting.help for choice in setting.type.split(" | ")):
         return setting.help
     return f"{setting.type}; {setting.help}".strip(" ;")
 
 
-def _brief(text: str) -> str:
-    """The first part of a sentence, up to its first stop."""
-    brief = re.split(r"[.;:](?= |$)", text)[0]
-    return brief if brief.count("(") == brief.count(")") else brief.rpartition("(")[0].rstrip(" ,")
+def _in_brief(setting: Setting) -> Setting:
+    """With the first part of its help, up to the first stop; of a choice, only what there is to choose from."""
+    brief = re.split(r"[.;:](?= |$)", setting.help)[0]
+    if brief.count("(") != brief.count(")"):
+        brief = brief.rpartition("(")[0].rstrip(" ,")
+    return replace(setting, help="" if _is_choice(setting) else brief)
+
+
+def _is_choice(setting: Setting) -> bool:
+    choices = setting.type.split(" | ")
+    return len(choices) > 1 and "None" not in choices

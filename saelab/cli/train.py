@@ -1,14 +1,20 @@
-"""`saelab train`: activations → dictionary."""
+"""`saelab train`: activations → dictionary, or many."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
 from saelab.cli.arguments import Word, parse
 from saelab.cli.places import run_directory
 from saelab.cli.settings import epilogue
+from saelab.disk import RunPaths, require_free_space
+from saelab.errors import UserError
+
+if TYPE_CHECKING:
+    from saelab.training.plan import TrainPlan
 
 app = App(
     name="train",
@@ -17,37 +23,70 @@ app = App(
         "train",
         """  saelab train configs/demo.yaml --out runs/a
   saelab train --model gpt2 --site blocks.6.resid_post --sae.d_sae 16k
-  saelab train configs/demo.yaml --sae.preset mutual-choice --sae.k 64""",
+  saelab train configs/demo.yaml --sae.preset topk,gradient --sae.k 16,32
+                     four at once, on one pass: OUT/topk-k16, OUT/topk-k32, …""",
         useful=("model", "site", "activations", "tokens", "sae.preset", "sae.d_sae", "sae.k", "optimizer.lr"),
     ),
 )
 
 
 @app.default
-def train(*words: Word, out: Path | None = None, overwrite: bool = False, dry_run: bool = False) -> None:
-    """Train a dictionary. The same command run again continues where it stopped.
+def train(
+    *words: Word,
+    out: Path | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    together: int | None = None,
+) -> None:
+    """Train a dictionary, or one for every combination of settings that are lists.
 
     Parameters
     ----------
     out
-        Run directory; left out, a folder of artifacts/runs or saelab-runs.
+        Run directory, or folder of several; default in artifacts/runs.
     overwrite
         Start anew where a run with other settings exists.
     dry_run
         Only say what it would take: tokens, disk, memory, time.
+    together
+        The most runs that share a pass, and memory; left out, all.
     """
+    if together is not None and together < 1:
+        raise UserError(f"--together {together} leaves no run to train; give 1 or more")
+
+    from saelab.config import said_in
     from saelab.training.config import TrainConfig
+    from saelab.training.grid import expand
 
     arguments = parse(words)
-    config = arguments.load(TrainConfig)
-    directory = out or run_directory(arguments, config.sae.architecture)
+    points = expand(TrainConfig, arguments.values(), said_in(arguments.file))
+    is_sweep = bool(points[0].name)
+    directory = out or run_directory(arguments, "sweep" if is_sweep else points[0].config.sae.architecture)
+    if is_sweep and RunPaths(directory).config.exists():
+        raise UserError(f"{directory} is a run itself, so it can't hold several; give another --out")
+    configs = {directory / point.name: point.config for point in points}
 
     if dry_run:
         from saelab.training.plan import plan
 
-        print("\n".join([*plan(config, directory).lines(), f"into    {directory} (nothing was written)"]))
+        show(plan(configs, together), directory)
         return
-    from saelab.training import train as run
+    from saelab.training import train_all
 
-    run(config, directory, overwrite=overwrite)
-    print(f"the dictionary is in {directory}; next: saelab evaluate {directory}, saelab index {directory}")
+    train_all(configs, overwrite, together)
+    if is_sweep:
+        print(f"{len(points)} dictionaries are in {directory}; next: saelab evaluate {directory}/*")
+    else:
+        print(f"the dictionary is in {directory}; next: saelab evaluate {directory}, saelab index {directory}")
+
+
+def show(planned: TrainPlan, directory: Path) -> None:
+    """Print a plan, and refuse what does not fit on the disk."""
+    from saelab.training.plan import table
+
+    if len(planned.runs) > 1:
+        from rich.console import Console
+
+        Console().print(table(planned))
+    print("\n".join([*planned.lines(), f"into    {directory} (nothing was written)"]))
+    require_free_space(directory, planned.disk_bytes, "this training")

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from saelab.config import Config
 
 MICROWORLD = "microworld"
+IOI = "ioi"
+GENERATED = (MICROWORLD, IOI)
+"""Sources that never end, whose tokens are labelled, and whose splits are two worlds: other names, places, objects."""
 DEMO = "demo"
 HUB_PREFIX = "hf:"
 
@@ -19,17 +22,18 @@ class CorpusConfig(Config):
     """Where documents come from, and which part of them is looked at."""
 
     source: str = MICROWORLD
-    """"microworld" (endless, labelled), "demo" (bundled stories), a file or folder (.txt, .jsonl, also .gz or .zst;
-    .parquet), or "hf:NAME" for a Hugging Face dataset."""
+    """"microworld" (endless, labelled), "ioi" (of it, prompts of indirect object identification with their answers
+    alone), "demo" (bundled stories), a file or folder (.txt, .jsonl, also .gz or .zst; .parquet), or "hf:NAME" for a
+    Hugging Face dataset."""
 
     split: Split = "train"
     """"train" or "test": a fixed share of the documents is held out for evaluation and never trained on."""
 
     seed: int = Field(default=0, ge=0)
-    """Seed of the microworld's text, and of the choice of held-out documents."""
+    """Seed of the text of microworld and ioi, and of the choice of held-out documents."""
 
     held_out: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the documents that is held out (the microworld has a held-out world of its own)."""
+    """Share of the documents that is held out (microworld and ioi have a held-out world of their own)."""
 
     column: str = Field(default="text", min_length=1)
     """Field of JSONL, Parquet and Hugging Face rows that holds the text."""
@@ -46,7 +50,7 @@ class CorpusConfig(Config):
     @model_validator(mode="after")
     def _dataset_keys_need_a_dataset(self) -> CorpusConfig:
         if not self.source.strip():
-            raise ValueError("source must name a corpus: microworld, demo, a path, or hf:NAME")
+            raise ValueError("source must name a corpus: microworld, ioi, demo, a path, or hf:NAME")
         if not self.source.startswith(HUB_PREFIX):
             for key in ("dataset_config", "dataset_split", "dataset_revision"):
                 if getattr(self, key) != type(self).model_fields[key].default:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,13 +21,14 @@ from torch import Tensor
 from saelab.corpora.config import CorpusConfig
 from saelab.corpora.policy import TokenPolicy
 from saelab.corpora.sources import numbered_documents
-from saelab.corpora.tokens import TokenisedDocument, bos_id, separator_id, special_ids, tokenise
+from saelab.corpora.tokens import TokenisedDocument, bos_id, filler_id, separator_id, special_ids, tokenise
 from saelab.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-NO_OFFSET = -1
+NO_OFFSET = -1  # of a separator or BOS
+PADDING = -2
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ class TokenRows:
     ids: Int[Tensor, "n context"]
     """int32 token ids."""
     documents: Int[Tensor, "n context"]
-    """int64 number of the document in its source."""
+    """int64 number of the document in its source; padding goes with the document before it."""
     offsets: Int[Tensor, "n context"]
-    """int32 index of the token in its document's text; -1 at separators and BOS, which are no text."""
+    """int32 index of the token in its document's text; -1 at separators and BOS, which are no text, -2 at padding."""
     keep: Bool[Tensor, "n context"]
-    """False where the policy leaves the position out of training and metrics."""
+    """False where the policy leaves the position out of training and metrics; always at padding."""
     start: Cursor
     """Where the first of these rows begins; `start.row` is its running number."""
     next: Cursor
@@ -65,6 +67,16 @@ class TokenRows:
 
     def __len__(self) -> int:
         return self.ids.shape[0]
+
+    @property
+    def real(self) -> Bool[Tensor, "n context"]:
+        """False at padding: predicting it counts nowhere."""
+        return self.offsets != PADDING
+
+    @cached_property
+    def n_kept(self) -> int:
+        """Positions that take part."""
+        return int(self.keep.sum())
 
     def first(self, n: int) -> TokenRows:
         """The first `n` rows, for work that ends with them: `next` stays the end of all."""
@@ -83,8 +95,8 @@ def pack(
 ) -> Iterator[TokenRows]:
     """Rows of the corpus in chunks of `rows`; only the last chunk of an epoch may be shorter.
 
-    What does not fill a row at the end of the corpus is left out. With `repeat` the corpus then begins again, in the
-    same rows.
+    What does not fill a row at the end of the corpus (with `cross_documents` off: of a document) is left out, unless
+    the policy pads. With `repeat` the corpus then begins again, in the same rows.
 
     Args:
         cursor: go on from here; the rows are those that an uninterrupted call would have given.
@@ -98,11 +110,12 @@ def pack(
         packed = _epoch(corpus, tokenizer, policy, start)
         while chunk := list(islice(packed, rows)):
             ids = torch.from_numpy(np.stack([row.ids for row in chunk]))
+            offsets = torch.from_numpy(np.stack([row.offsets for row in chunk]))
             yield TokenRows(
                 ids=ids,
                 documents=torch.from_numpy(np.stack([row.documents for row in chunk])),
-                offsets=torch.from_numpy(np.stack([row.offsets for row in chunk])),
-                keep=keep_mask(ids, policy, special),
+                offsets=offsets,
+                keep=keep_mask(ids, policy, special) & (offsets != PADDING),
                 start=start,
                 next=chunk[-1].next,
             )
@@ -113,7 +126,7 @@ def pack(
 
 
 def keep_mask(ids: Int[Tensor, "n context"], policy: TokenPolicy, special: list[int]) -> Bool[Tensor, "n context"]:
-    """Which positions of whole rows take part under `policy`; `special` are the tokenizer's special ids."""
+    """Which positions of rows without padding take part under `policy`; `special` are the tokenizer's special ids."""
     keep = torch.ones_like(ids, dtype=torch.bool)
     keep[:, : policy.exclude_first] = False
     if policy.exclude_special:
@@ -150,13 +163,14 @@ class _Packer:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, policy: TokenPolicy, cursor: Cursor) -> None:
         self.separator = separator_id(tokenizer)
         self.bos = bos_id(tokenizer) if policy.bos else None
+        self.filler = filler_id(tokenizer)
         self.policy, self.cursor = policy, cursor
         self.ids = np.empty(0, np.int32)
         self.documents = np.empty(0, np.int64)
         self.offsets = np.empty(0, np.int32)
 
     def add(self, document: TokenisedDocument) -> Iterator[_Row]:
-        """Append a document; give all rows that are full."""
+        """Append a document; give all rows that are full, and with `pad` the rest of the document as a row too."""
         ids, offsets = document.ids, np.arange(len(document.ids), dtype=np.int32)
         if self.separator is not None:
             ids = np.concatenate([np.array([self.separator], np.int32), ids])
@@ -171,6 +185,9 @@ class _Packer:
             numbers = np.full(len(ids), document.number, np.int64)
         self.ids, self.documents, self.offsets = ids, numbers, offsets
         yield from self._full_rows()
+        if self.policy.pad and (self.offsets != NO_OFFSET).any():
+            self.cursor = self._cursor_at(len(self.ids))
+            yield self._row(int(self.bos is not None and self._is_bos(0)), len(self.ids))
 
     def _full_rows(self) -> Iterator[_Row]:
         begin = 0
@@ -195,6 +212,10 @@ class _Packer:
             ids = np.concatenate([np.array([self.bos], np.int32), ids])
             numbers = np.concatenate([numbers[:1], numbers])
             offsets = np.concatenate([np.array([NO_OFFSET], np.int32), offsets])
+        if missing := self.policy.context - len(ids):
+            ids = np.concatenate([ids, np.full(missing, self.filler, np.int32)])
+            numbers = np.concatenate([numbers, np.full(missing, numbers[-1])])
+            offsets = np.concatenate([offsets, np.full(missing, PADDING, np.int32)])
         return _Row(ids, numbers, offsets, self.cursor)
 
     def _cursor_at(self, index: int) -> Cursor:

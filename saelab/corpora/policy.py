@@ -18,7 +18,11 @@ class TokenPolicy(Config):
 
     cross_documents: bool = True
     """True: rows run on from one document into the next, nothing is lost. False: a row lies inside one document, and
-    what does not fill a row is left out."""
+    what does not fill a row is left out, unless `pad`."""
+
+    pad: bool = False
+    """With cross_documents false: nothing is left out; every document begins a row of its own, and one that ends inside
+    a row is filled up on the right with tokens that take no part."""
 
     exclude_special: bool = True
     """Special tokens (separators, BOS, …) take no part in training and metrics."""
@@ -30,4 +34,6 @@ class TokenPolicy(Config):
     def _something_is_left(self) -> TokenPolicy:
         if self.exclude_first >= self.context:
             raise ValueError(f"exclude_first ({self.exclude_first}) leaves nothing of rows of {self.context} tokens")
+        if self.pad and self.cross_documents:
+            raise ValueError("pad fills up rows of single documents: set cross_documents to false, or pad to false")
         return self

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from random import Random
 from typing import NamedTuple, Protocol
 
-from saelab.corpora.config import DEMO, HUB_PREFIX, MICROWORLD, CorpusConfig
+from saelab.corpora.config import DEMO, GENERATED, HUB_PREFIX, MICROWORLD, CorpusConfig
 from saelab.corpora.documents import Document
 from saelab.corpora.text_files import FileSource
 from saelab.disk import bundled
@@ -36,7 +38,7 @@ def numbered_documents(config: CorpusConfig, start: int = 0) -> Iterator[Numbere
         UserError: the source is missing, damaged or of no known kind; or the split is empty.
     """
     empty = True
-    divides = config.source != MICROWORLD  # the microworld's splits are two worlds: other names, places, objects
+    divides = config.source not in GENERATED  # those are written for their split
     for number, document in enumerate(open_source(config).read(start), start):
         if not document.text.strip() or (divides and is_held_out(config, number) != (config.split == "test")):
             continue
@@ -54,14 +56,14 @@ def is_held_out(config: CorpusConfig, number: int) -> bool:
 
 
 def is_endless(config: CorpusConfig) -> bool:
-    """Whether the corpus never runs out (the microworld)."""
-    return config.source == MICROWORLD
+    """Whether the corpus never runs out: it is written as it is read."""
+    return config.source in GENERATED
 
 
 def open_source(config: CorpusConfig) -> DocumentSource:
     """The source that `config.source` names."""
-    if config.source == MICROWORLD:
-        return _MicroworldSource(config)
+    if config.source in GENERATED:
+        return _GeneratedSource(config)
     if config.source.startswith(HUB_PREFIX):
         from saelab.corpora.hub_datasets import HubSource
 
@@ -71,15 +73,22 @@ def open_source(config: CorpusConfig) -> DocumentSource:
     return FileSource(Path(config.source).expanduser(), config.column)
 
 
-class _MicroworldSource:
+def writer(config: CorpusConfig) -> Callable[[int], Document]:
+    """Of a generated corpus: from a document's number to the document, each computed on its own."""
+    if config.source == MICROWORLD:
+        from saelab.corpora.microworld import Microworld
+
+        return Microworld(seed=config.seed, split=config.split).document
+    from saelab.corpora.microworld.ioi import task_document
+
+    return lambda number: task_document(Random(f"ioi {config.seed} {config.split} {number}"), config.split)
+
+
+class _GeneratedSource:
     endless = True
 
     def __init__(self, config: CorpusConfig) -> None:
-        from saelab.corpora.microworld import Microworld
-
-        self.world = Microworld(seed=config.seed, split=config.split)
+        self.document = writer(config)
 
     def read(self, start: int) -> Iterator[Document]:
-        while True:
-            yield self.world.document(start)
-            start += 1
+        return map(self.document, count(start))

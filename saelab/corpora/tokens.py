@@ -44,6 +44,12 @@ def separator_id(tokenizer: PreTrainedTokenizerFast) -> int | None:
     return separator if isinstance(separator, int) else None
 
 
+def filler_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """What fills up a row's right, where no real token reads it: the padding token, else the separator, else id 0."""
+    padding = tokenizer.pad_token_id
+    return padding if isinstance(padding, int) else separator_id(tokenizer) or 0
+
+
 def special_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Ids that stand for no text, which `TokenPolicy.exclude_special` leaves out."""
     return sorted(set(tokenizer.all_special_ids))

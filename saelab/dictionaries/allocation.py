@@ -1,4 +1,7 @@
-"""Allocation: under which constraint is the batch's budget of k·B matches spent?"""
+"""Allocation: under which constraint is the batch's budget of k·B matches spent?
+
+k is whole for a finished warm-up and may be fractional on the way there.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ from saelab.kernels.codes import SparseCodes
 class TokenAllocation:
     """`sum_i S_ti = k` for every token. Source: arXiv 2406.04093."""
 
-    def select(self, scores: Float[Tensor, "B F"], k: int, backend: Backend) -> SparseCodes:
-        return backend.select_token(scores, k)
+    def select(self, scores: Float[Tensor, "B F"], k: float, backend: Backend) -> SparseCodes:
+        return backend.select_token(scores, round(k))
 
 
 class MutualAllocation:
     """`sum_ti S_ti = k·B` and nothing else. Source: arXiv 2411.02124 (the same rule as arXiv 2412.06410)."""
 
-    def select(self, scores: Float[Tensor, "B F"], k: int, backend: Backend) -> SparseCodes:
-        return backend.select_mutual(scores, k * scores.shape[0])
+    def select(self, scores: Float[Tensor, "B F"], k: float, backend: Backend) -> SparseCodes:
+        return backend.select_mutual(scores, round(k * scores.shape[0]))
 
 
 class FeatureAllocation:
@@ -42,9 +45,9 @@ class FeatureAllocation:
         self.shares = shares.double() / shares.double().sum()
         self.carry = torch.zeros_like(self.shares)
 
-    def select(self, scores: Float[Tensor, "B F"], k: int, backend: Backend) -> SparseCodes:
+    def select(self, scores: Float[Tensor, "B F"], k: float, backend: Backend) -> SparseCodes:
         B = scores.shape[0]
-        return backend.select_feature(scores, self.budgets(k * B, B).to(scores.device))
+        return backend.select_feature(scores, self.budgets(round(k * B), B))
 
     def budgets(self, total: int, most: int) -> Int[Tensor, "F"]:
         """Whole budgets of the next batch: at most `most` each, `total` together; the remainders are carried."""

@@ -25,21 +25,25 @@ def save(dictionary: Dictionary, path: Path, golden: Float[Tensor, "n d"]) -> No
     Raises:
         UserError: a weight is NaN or infinite, or `path` exists.
     """
-    tensors = {name: getattr(dictionary, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
-    _require_finite(tensors, str(path))
-    codes = dictionary.encode(golden)
+    _require_finite({name: getattr(dictionary, name) for name in _shapes(dictionary.config)}, str(path))
     with staged_directory(path) as staging:
-        names = DictionaryPaths(staging)
-        write_tensors(names.weights, tensors)
-        config = dictionary.config.model_copy(update={"weights_sha256": sha256(names.weights)})
-        write_json(names.config, config.model_dump(mode="json"))
-        write_tensors(
-            names.golden,
-            {
-                "x": golden, "x_hat": dictionary.decode(codes), "values": codes.values,
-                "latents": codes.latents, "offsets": codes.offsets,
-            },
-        )  # fmt: skip
+        write(dictionary, staging, golden)
+
+
+def write(dictionary: Dictionary, directory: Path, golden: Float[Tensor, "n d"]) -> None:
+    """The files of `dictionary` into a directory that is there (a staged one)."""
+    names = DictionaryPaths(directory)
+    write_tensors(names.weights, {name: getattr(dictionary, name) for name in _shapes(dictionary.config)})
+    config = dictionary.config.model_copy(update={"weights_sha256": sha256(names.weights)})
+    write_json(names.config, config.model_dump(mode="json"))
+    codes = dictionary.encode(golden)
+    write_tensors(
+        names.golden,
+        {
+            "x": golden, "x_hat": dictionary.decode(codes), "values": codes.values,
+            "latents": codes.latents, "offsets": codes.offsets,
+        },
+    )  # fmt: skip
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> Dictionary:
@@ -98,10 +102,18 @@ def _find(path: Path) -> DictionaryPaths:
     raise UserError(f"{path} {what}")
 
 
-def _check_shapes(tensors: dict[str, Tensor], config: DictionaryConfig, path: Path) -> None:
-    F, d = config.d_sae, config.d_in
+def _shapes(config: DictionaryConfig) -> dict[str, tuple[int, ...]]:
+    """Which tensors a dictionary consists of."""
+    F, d, d_out = config.d_sae, config.d_in, config.d_out
     threshold = (F,) if config.rule == "threshold" else (0,)
-    expected = {"W_enc": (F, d), "W_dec": (F, d), "b_enc": (F,), "b_dec": (d,), "threshold": threshold}
+    shapes: dict[str, tuple[int, ...]] = {
+        "W_enc": (F, d), "W_dec": (F, d_out), "b_enc": (F,), "b_dec": (d_out,), "threshold": threshold
+    }  # fmt: skip
+    return shapes | ({"gain": (F,), "shift": (F,)} if config.allocation.kind == "gated" else {})
+
+
+def _check_shapes(tensors: dict[str, Tensor], config: DictionaryConfig, path: Path) -> None:
+    expected = _shapes(config)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != expected:
         raise UserError(f"{path} holds {found} where its config.json promises {expected}")

@@ -66,10 +66,62 @@ class FeatureChoice(Config):
         return self
 
 
-Allocation = Annotated[TokenChoice | MutualChoice | FeatureChoice, Field(discriminator="kind")]
+class SparsityPenalty(Config):
+    """Instead of a budget: a price on firing, in squared error per unit of what the architecture penalises."""
+
+    coefficient: float | None = Field(default=None, gt=0)
+    """λ; left out, it is steered until k latents are active per token (our own, so that L0 can be matched)."""
+    warmup_fraction: float = Field(default=0.3, ge=0, le=1)
+    """Share of training over which sparsity sets in: a given λ rises from zero; steered, L0 falls to k."""
+
+
+class Relu(Config):
+    """Every positive match is kept, and Σ f is penalised (ReLU + L1; arXiv 2309.08600)."""
+
+    kind: Literal["relu"] = "relu"
+    penalty: SparsityPenalty = SparsityPenalty()
+    """Price of activation: λ · Σ f."""
+
+
+class JumpRelu(Config):
+    """Every match above its latent's learnt threshold is kept, and their number is penalised (arXiv 2407.14435)."""
+
+    kind: Literal["jumprelu"] = "jumprelu"
+    penalty: SparsityPenalty = SparsityPenalty()
+    """Price of a match: λ · L0."""
+    bandwidth: float = Field(default=0.1, gt=0)
+    """ε of the straight-through estimate, in units of the inputs' root mean square norm √d (the paper: 0.001)."""
+    threshold: float = Field(default=0.1, gt=0)
+    """Where every θ begins, in the same units (the paper: 0.001, for runs a thousand times longer)."""
+
+
+class Gated(Config):
+    """A gate decides which latents fire, tied weights say how strongly (arXiv 2404.16014)."""
+
+    kind: Literal["gated"] = "gated"
+    penalty: SparsityPenalty = SparsityPenalty()
+    """Price of opening the gates: λ · Σ relu(gate)."""
+
+
+Budgeted = TokenChoice | MutualChoice | FeatureChoice
+"""Allocations that spend k matches per token; the others learn how many they keep."""
+
+Allocation = Annotated[
+    TokenChoice | MutualChoice | FeatureChoice | Relu | JumpRelu | Gated, Field(discriminator="kind")
+]
 
 Rule = Literal["topk", "threshold"]
 """How a finished dictionary encodes one token alone: its k best latents, or every latent above its threshold."""
+
+
+class Target(Config):
+    """A site that a transcoder reconstructs."""
+
+    site: str
+    width: int = Field(gt=0)
+    """Numbers per token."""
+    scale: float = Field(gt=0)
+    """The reconstruction was trained on this multiple of the site's activations (E|y|² = width)."""
 
 
 class DictionaryConfig(Config):
@@ -87,8 +139,11 @@ class DictionaryConfig(Config):
     allocation: Allocation
     rule: Rule
     scale: float = Field(gt=0)
-    """Inputs are multiplied by this before encoding (E|x|² = d_in); outputs are divided by it."""
+    """Inputs are multiplied by this before encoding (E|x|² = d_in); outputs too are divided by it, unless there are
+    targets."""
     site: str
+    targets: tuple[Target, ...] = ()
+    """What is reconstructed, one behind the other, when it is not the site itself (transcoders)."""
     model: str
     model_fingerprint: str
     tokenizer_fingerprint: str
@@ -98,3 +153,13 @@ class DictionaryConfig(Config):
     saelab_version: str
     weights_sha256: str = ""
     """SHA-256 of dictionary.safetensors; filled in when the dictionary is written."""
+
+    @property
+    def d_out(self) -> int:
+        """Numbers per reconstructed token."""
+        return sum(target.width for target in self.targets) or self.d_in
+
+    @property
+    def target_sites(self) -> tuple[str, ...]:
+        """Where reconstructions belong: the site itself but for transcoders."""
+        return tuple(target.site for target in self.targets) or (self.site,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,23 +25,32 @@ class Dictionary:
 
     `s` is `config.scale`; everything public takes and gives activations in the model's own units.
     One token is encoded the same whatever batch it comes in, and never sees its loss gradient.
+    A transcoder (`config.targets`) reconstructs other sites: its input is not centred (`z = W_enc s·x + b_enc`), and
+    each target has a scale of its own.
 
     Attributes:
-        W_enc, W_dec: `[F, d]`, one contiguous row per latent.
-        b_enc: `[F]`.  b_dec: `[d]`.
+        W_enc: `[F, d]`, one contiguous row per latent.  W_dec: `[F, d_out]`, likewise.
+        b_enc: `[F]`.  b_dec: `[d_out]`.
         threshold: `[F]` fp32 in pre-activation units when the rule is "threshold", else `[0]`.
+        gain, shift: `[F]` where a gate decides and `f = relu(gain · z + shift)` (Gated, arXiv 2404.16014), else `[0]`.
     """
 
     W_enc: Float[Tensor, "F d"]
-    W_dec: Float[Tensor, "F d"]
+    W_dec: Float[Tensor, "F d_out"]
     b_enc: Float[Tensor, "F"]
-    b_dec: Float[Tensor, "d"]
+    b_dec: Float[Tensor, "d_out"]
     threshold: Float[Tensor, "..."]
     config: DictionaryConfig
+    gain: Float[Tensor, "..."] = field(default_factory=lambda: torch.empty(0))
+    shift: Float[Tensor, "..."] = field(default_factory=lambda: torch.empty(0))
 
     @property
     def d_in(self) -> int:
         return self.config.d_in
+
+    @property
+    def d_out(self) -> int:
+        return self.config.d_out
 
     @property
     def d_sae(self) -> int:
@@ -58,12 +67,13 @@ class Dictionary:
     def pre_activations(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch F"]:
         """z, before any selection; dense, so mind its size."""
         scaled = x.to(self.W_enc) * self.config.scale
-        return torch.nn.functional.linear(scaled - self.b_dec, self.W_enc, self.b_enc)
+        centred = scaled if self.config.targets else scaled - self.b_dec
+        return torch.nn.functional.linear(centred, self.W_enc, self.b_enc)
 
     def encode(self, x: Float[Tensor, "*batch d"]) -> SparseCodes:
         """Codes of activations in model units; only latents that fire (value > 0) are in them."""
         flat = x.reshape(-1, x.shape[-1])
-        backend = choose()
+        backend = choose(device=self.W_enc.device)
         rows = max(1, TILE_ELEMENTS // self.d_sae)
         parts = [self._encode_tile(tile, backend) for tile in flat.split(rows)] if len(flat) else []
         codes = concatenate(parts) if parts else self._encode_tile(flat, backend)
@@ -73,32 +83,46 @@ class Dictionary:
         z = self.pre_activations(x)
         if self.config.rule == "topk":
             return backend.select_token(z, self.config.k).positive()
-        return SparseCodes.from_mask(z, z > self.threshold.to(z.dtype).clamp(min=0))
+        codes = SparseCodes.from_mask(z, z > self.threshold.to(z.dtype).clamp(min=0))
+        if not self.gain.numel():
+            return codes
+        magnitude = self.gain[codes.latents] * codes.values + self.shift[codes.latents]
+        return codes.with_values(magnitude).positive()
 
-    def decode(self, codes: SparseCodes) -> Float[Tensor, "*batch d"]:
-        """Reconstruction in model units."""
-        x_hat = choose().decode(codes, self.W_dec) + self.b_dec
-        return (x_hat / self.config.scale).reshape(*codes.shape, self.d_in)
+    def decode(self, codes: SparseCodes) -> Float[Tensor, "*batch d_out"]:
+        """Reconstruction in model units; of several targets, one behind the other."""
+        x_hat = choose(device=self.W_dec.device).decode(codes, self.W_dec) + self.b_dec
+        return (x_hat / self.output_scale).reshape(*codes.shape, self.d_out)
 
-    def __call__(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def __call__(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d_out"]:
         """`decode(encode(x))`."""
         return self.decode(self.encode(x))
 
-    def decoder_directions(self) -> Float[Tensor, "F d"]:
+    def decoder_directions(self) -> Float[Tensor, "F d_out"]:
         """What one unit of each code adds to the activation, in model units."""
-        return self.W_dec / self.config.scale
+        return self.W_dec / self.output_scale
+
+    @property
+    def output_scale(self) -> Float[Tensor, "d_out"] | float:
+        """What reconstructions are multiplied by inside."""
+        if not self.config.targets:
+            return self.config.scale
+        each = [self.b_dec.new_full((target.width,), target.scale) for target in self.config.targets]
+        return torch.cat(each)
 
     def folded(self) -> Dictionary:
         """The same function with scale 1: codes and thresholds unchanged, the factor inside the weights."""
-        s = self.config.scale
+        s, out = self.config.scale, self.output_scale
+        targets = tuple(target.model_copy(update={"scale": 1.0}) for target in self.config.targets)
         return replace(
-            self, W_enc=self.W_enc * s, W_dec=self.W_dec / s, b_dec=self.b_dec / s,
-            config=self.config.model_copy(update={"scale": 1.0}),
+            self, W_enc=self.W_enc * s, W_dec=self.W_dec / out, b_dec=self.b_dec / out,
+            config=self.config.model_copy(update={"scale": 1.0, "targets": targets}),
         )  # fmt: skip
 
     def to(self, target: torch.device | str | torch.dtype) -> Dictionary:
         """On another device or in another floating dtype (thresholds stay fp32)."""
-        moved = {name: getattr(self, name).to(target) for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+        names = ("W_enc", "W_dec", "b_enc", "b_dec", "gain", "shift")
+        moved = {name: getattr(self, name).to(target) for name in names}
         threshold = self.threshold if isinstance(target, torch.dtype) else self.threshold.to(target)
         return replace(self, threshold=threshold, **moved)
 

@@ -42,12 +42,16 @@ class ZipfFit:
         return (self.intercept - self.s * (rank.double() + self.q).log()).exp()
 
 
-def fit_zipf(density: Float[Tensor, "d_sae"]) -> ZipfFit:
+def fit_zipf(density: Float[Tensor, "d_sae"], points: int | None = None) -> ZipfFit:
     """Fit (s, q, intercept) to the densities of live latents (those above 0), ranked from the most frequent down.
 
     For a given q the rest is a straight line; q is found by narrowing a grid around the best of it, then the
     errors follow from the Jacobian at the optimum by the sandwich formula (White 1980), which does not take the weights
     for variances.
+
+    Args:
+        points: at most about so many ranks, evenly spread on a log scale and weighted for those they stand for, take
+            part: quick enough for every line of a training's metrics. All, when left out.
 
     Raises:
         UserError: fewer than four live latents, which can't determine three numbers and their spread.
@@ -56,10 +60,8 @@ def fit_zipf(density: Float[Tensor, "d_sae"]) -> ZipfFit:
     n = len(live)
     if n < 4:
         raise UserError(f"a Zipf fit needs at least 4 latents that fired, and {n} did; evaluate on more tokens")
-    rank = torch.arange(1, n + 1, dtype=torch.float64)
-    weight = 1 / rank
-    weight = weight / weight.sum()
-    y = live.log()
+    rank, weight = _ranks(n, points)
+    y = live[rank.long() - 1].log()
 
     low, high = math.log(0.01), math.log(1.0 + n)  # q + 0.99 between 0.01 and n + 1, searched on a log scale
     for _ in range(_REFINEMENTS):
@@ -79,6 +81,17 @@ def fit_zipf(density: Float[Tensor, "d_sae"]) -> ZipfFit:
     around_mean = float((weight * (y - (weight * y).sum()).square()).sum())
     r_squared = 1 - loss / around_mean if around_mean > 0 else float("nan")
     return ZipfFit(-slope, q, intercept, s_error, q_error, intercept_error, r_squared, n)
+
+
+def _ranks(n: int, points: int | None) -> tuple[Float[Tensor, "ranks"], Float[Tensor, "ranks"]]:
+    """Ranks that take part in a fit, and their weights: Σ 1/r over the ranks that each stands for, summing to 1."""
+    every = torch.arange(1, n + 1, dtype=torch.float64)
+    if points is None or n <= points:
+        return every, (1 / every) / (1 / every).sum()
+    chosen = torch.logspace(0, math.log10(n), points, dtype=torch.float64).round().unique()
+    borders = (chosen[1:] + chosen[:-1]) / 2  # a rank stands for those nearer to it than to its neighbours
+    weight = torch.zeros_like(chosen).index_add_(0, torch.bucketize(every, borders), 1 / every)
+    return chosen, weight / weight.sum()
 
 
 def _line(

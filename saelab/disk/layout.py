@@ -96,6 +96,11 @@ class DictionaryPaths:
     def golden(self) -> Path:
         return self.root / "golden.safetensors"
 
+    @property
+    def trained_thresholds(self) -> Path:
+        """Only where `saelab calibrate` has changed them."""
+        return self.root / "trained-thresholds.safetensors"
+
 
 @dataclass(frozen=True)
 class CheckpointPaths:

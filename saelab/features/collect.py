@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -109,7 +110,8 @@ def _collect_rows(spill: Spill, rows: TokenRows, mark: Mark) -> int:
     token = mark.positions + np.flatnonzero(rows.keep.numpy())
     spill.activations.append(latents, np.repeat(token, np.diff(offsets)), values)
     labels = label_rows(rows, plan.corpus, plan.tokenizer).numpy() if plan.labels else None
-    spill.text.append(rows.ids.numpy(), rows.documents.numpy(), rows.keep.numpy(), loss.cpu().numpy(), labels)
+    loss = loss.cpu().masked_fill(~rows.real[:, 1:], math.nan)
+    spill.text.append(rows.ids.numpy(), rows.documents.numpy(), rows.keep.numpy(), loss.numpy(), labels)
     if not plan.pair_stride:
         return 0
     chosen = token // plan.policy.context % plan.pair_stride == 0

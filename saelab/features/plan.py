@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from saelab.config import build
 from saelab.corpora import CorpusConfig, TokenPolicy
-from saelab.corpora.config import MICROWORLD
+from saelab.corpora.config import GENERATED
 from saelab.dictionaries.artifact import load
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths
@@ -19,7 +19,7 @@ from saelab.features.config import IndexConfig
 from saelab.features.schema import QUARTERS, SCHEMA_VERSION
 from saelab.features.summaries import Sampling
 from saelab.models import LanguageModel, Site
-from saelab.training.origin import check_fit, recorded_corpus
+from saelab.training.origin import check_fit, recorded_corpus, written_sites
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -81,13 +81,19 @@ class Plan:
         return Site.parse(self.dictionary.site)
 
     @property
-    def writes_to_residual_stream(self) -> bool:
-        return self.site.kind in WRITING_KINDS
+    def why_no_logits(self) -> str | None:
+        """Why the unembedding can't read the latents' directions; None where it can."""
+        site, *others = written_sites(self.dictionary.config)
+        if others:
+            return f"the dictionary writes to {1 + len(others)} sites, so its directions have no logits of their own"
+        if site.kind not in WRITING_KINDS:
+            return f"{site} does not lie in the residual stream, so its directions have no logits of their own"
+        return None
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels that the corpus's tokens carry; () where it has none."""
-        if self.corpus.source != MICROWORLD:
+        if self.corpus.source not in GENERATED:
             return ()
         from saelab.corpora.microworld import LABELS
 

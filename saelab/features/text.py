@@ -44,7 +44,8 @@ class TextColumns:
         loss: Float32[np.ndarray, "rows context-1"],
         labels: Bool[np.ndarray, "rows context n_labels"] | None,
     ) -> None:
-        """Add whole rows. A row's last position has nothing to predict: its loss is NaN (null in the table)."""
+        """Add whole rows. A row's last position has nothing to predict: its loss is NaN (null in the table); so is that
+        of predicting padding."""
         padded = np.full(ids.shape, np.nan, np.float32)
         padded[:, :-1] = loss
         parts = {"ids": ids, "documents": documents, "kept": kept, "loss": padded}

@@ -40,7 +40,7 @@ def write_index(spill: Spill, root: Path) -> None:
     with TableWriter(schema.COACTIVATION, root) as writer:
         spill.pairs.write(writer)
     with TableWriter(schema.LOGITS, root) as writer:
-        if plan.writes_to_residual_stream:
+        if plan.why_no_logits is None:
             write_logits(writer, plan.model, plan.encoder)
     with TableWriter(schema.NEIGHBOURS, root) as writer:
         write_neighbours(writer, plan.encoder)
@@ -193,6 +193,7 @@ def _summary(spill: Spill, latents: LatentTables) -> dict[str, Any]:
         "dictionary": {
             "architecture": dictionary.config.architecture,
             "site": dictionary.site,
+            "targets": [target.site for target in dictionary.config.targets],
             "d_in": dictionary.d_in,
             "k": dictionary.config.k,
             "scale": dictionary.config.scale,
@@ -213,8 +214,6 @@ def _summary(spill: Spill, latents: LatentTables) -> dict[str, Any]:
         "n_alive": latents.n_alive,
         "labels": list(plan.labels),
         "coactivation_tokens": mark.pair_tokens,
-        "has_logits": plan.writes_to_residual_stream,
-        "why_no_logits": None if plan.writes_to_residual_stream else (
-            f"{dictionary.site} does not lie in the residual stream, so its directions have no logits of their own"
-        ),
+        "has_logits": plan.why_no_logits is None,
+        "why_no_logits": plan.why_no_logits,
     }  # fmt: skip

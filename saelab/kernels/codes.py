@@ -41,9 +41,11 @@ class SparseCodes:
     @classmethod
     def from_mask(cls, values: Float[Tensor, "rows F"], mask: Tensor) -> SparseCodes:
         """Keep `values` where `mask` (bool, same shape) is set."""
-        rows, latents = mask.nonzero(as_tuple=True)
-        offsets = row_offsets(rows, mask.shape[0])
-        return cls(values[rows, latents], latents, offsets, mask.shape[1], (mask.shape[0],))
+        count, d_sae = mask.shape
+        places = mask.reshape(-1).nonzero()[:, 0]
+        rows = torch.div(places, d_sae, rounding_mode="floor")
+        kept = values.reshape(-1).index_select(0, places)
+        return cls(kept, places - rows * d_sae, row_offsets(rows, count), d_sae, (count,))
 
     @property
     def rows(self) -> int:
@@ -73,7 +75,8 @@ class SparseCodes:
 
     def fired(self) -> Int[Tensor, "F"]:
         """How many rows each latent holds with a positive value."""
-        return torch.bincount(self.latents[self.values > 0], minlength=self.d_sae)
+        counts = torch.zeros(self.d_sae, dtype=torch.int64, device=self.latents.device)
+        return counts.index_add_(0, self.latents, (self.values > 0).long())
 
     def with_values(self, values: Float[Tensor, "nnz"]) -> SparseCodes:
         """The same matches with other values."""
@@ -81,9 +84,15 @@ class SparseCodes:
 
     def keep(self, mask: Tensor) -> SparseCodes:
         """Only the matches where `mask` (bool, `[nnz]`) is set."""
-        counts = torch.zeros(self.rows + 1, dtype=torch.int64, device=self.latents.device)
-        counts[1:] = torch.bincount(self.row_ids[mask], minlength=self.rows)
-        return replace(self, values=self.values[mask], latents=self.latents[mask], offsets=counts.cumsum(0))
+        kept = mask.nonzero()[:, 0]
+        before = torch.zeros(self.nnz + 1, dtype=torch.int64, device=mask.device)
+        torch.cumsum(mask, 0, out=before[1:])
+        return replace(
+            self,
+            values=self.values.index_select(0, kept),
+            latents=self.latents.index_select(0, kept),
+            offsets=before.index_select(0, self.offsets),
+        )
 
     def positive(self) -> SparseCodes:
         """Only the matches that fire (value > 0)."""
@@ -117,10 +126,13 @@ class SparseCodes:
 
 
 def row_offsets(ids: Int[Tensor, "nnz"], rows: int) -> Int[Tensor, "rows+1"]:
-    """CSR offsets from the row of every match; the order of `ids` does not matter."""
+    """CSR offsets from the row of every match; the order of `ids` does not matter.
+
+    Not `bincount`, for which the host would have to wait to learn the largest id.
+    """
     offsets = torch.zeros(rows + 1, dtype=torch.int64, device=ids.device)
-    torch.cumsum(torch.bincount(ids, minlength=rows), 0, out=offsets[1:])
-    return offsets
+    offsets[1:].index_add_(0, ids, torch.ones_like(ids))
+    return offsets.cumsum(0)
 
 
 def concatenate(parts: list[SparseCodes]) -> SparseCodes:

@@ -1,4 +1,4 @@
-"""The backend for real work: no dense [B, F] beyond the scores it is given, no autograd through them."""
+"""The backend for real work on a CPU: no dense [B, F] beyond the scores it is given, no autograd through them."""
 
 from __future__ import annotations
 
@@ -7,102 +7,143 @@ import warnings
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.optim.adam import adam
 
+from saelab.kernels import dense
+from saelab.kernels.allocator import keep_freed_memory
+from saelab.kernels.backend import AdamStep
 from saelab.kernels.codes import SparseCodes, row_offsets
-from saelab.kernels.reference import ReferenceBackend
+from saelab.kernels.product import Buffer, affine
+from saelab.kernels.selection import Picks, best_of_all, best_of_rows
 
-_ORACLE = ReferenceBackend()
+ROWS_AT_ONCE = 1024  # gradient, weight and moments of so many rows, 12 MB of fp32 at d = 768, stay in cache
+REUSE = 32  # matches per table row from which narrow column blocks, which stay in the L2 cache, pay for their copies
+BLOCK_ELEMENTS = 2**18  # of such a block: 1 MB of fp32
+NARROWEST = 64  # columns
 
 
 class SparseBackend:
     """Partial selection, embedding-bag sums and sampled products over the kept matches only.
 
-    `torch.topk` leaves open which of several equal scores it takes. Each selection therefore asks for one score
-    more than it needs: only where that runner-up equals the last winner is the choice ambiguous, and only there
-    does the (slow, exact) reference decide.
+    Where so many pairs are kept that a dense product is cheaper (relu without a budget, early in training), it is
+    taken, tile by tile.
     """
 
     name = "cpu"
 
+    def __init__(self) -> None:
+        keep_freed_memory()
+        self._scores = Buffer()
+
+    def pre_activations(
+        self, centred: Float[Tensor, "B d"], W_enc: Float[Tensor, "F d"], b_enc: Float[Tensor, "F"], by_latent: bool
+    ) -> Float[Tensor, "B F"]:
+        return affine(centred, W_enc, b_enc, self._scores, by_latent)
+
     def select_token(self, scores: Float[Tensor, "B F"], k: int) -> SparseCodes:
-        B, d_sae = scores.shape
-        k = min(k, d_sae)
-        if k == d_sae:
-            return _ORACLE.select_token(scores, k)
-        top = torch.topk(scores, k + 1, dim=1)
-        latents = top.indices[:, :k]
-        tied = (top.values[:, k - 1] == top.values[:, k]).nonzero()[:, 0]
-        if tied.numel():
-            latents[tied] = _ORACLE.select_token(scores[tied], k).latents.view(-1, k)
-        latents = latents.sort(dim=1).values
-        offsets = torch.arange(0, B * k + 1, k, device=scores.device)
-        return SparseCodes(scores.gather(1, latents).flatten(), latents.flatten(), offsets, d_sae, (B,))
+        budgets = torch.full((len(scores),), min(k, scores.shape[1]), device=scores.device)
+        return _by_token(best_of_rows(scores.contiguous(), budgets), scores.shape)
 
     def select_mutual(self, scores: Float[Tensor, "B F"], budget: int) -> SparseCodes:
-        flat = scores.flatten()
-        if budget >= flat.numel():
-            return _ORACLE.select_mutual(scores, budget)
-        top = torch.topk(flat, budget + 1)
-        kept = top.indices[:budget]
-        last = top.values[budget - 1]
-        if budget and last == top.values[budget]:
-            # Everything above the tied score stays; its own places go to the lowest (token, latent) first.
-            above = (flat > last).nonzero()[:, 0]
-            kept = torch.cat([above, (flat == last).nonzero()[: budget - above.numel(), 0]])
-        return _from_flat(scores, kept.sort().values)
+        return _by_token(best_of_all(scores.contiguous(), budget), scores.shape)
 
     def select_feature(self, scores: Float[Tensor, "B F"], budgets: Int[Tensor, "F"]) -> SparseCodes:
-        B = scores.shape[0]
-        most = int(budgets.max())
-        if most >= B:
-            return _ORACLE.select_feature(scores, budgets)
-        columns = scores.T.contiguous()  # [F, B]: each latent's scores lie together
-        top = torch.topk(columns, most + 1, dim=1)
-        within = torch.arange(most + 1, device=scores.device) < budgets[:, None]
-        runner_up = top.values.gather(1, budgets[:, None])[:, 0]
-        last = top.values.gather(1, (budgets - 1).clamp(min=0)[:, None])[:, 0]
-        tied = ((last == runner_up) & (budgets > 0)).nonzero()[:, 0]
-        if tied.numel():
-            order = torch.sort(columns[tied], dim=1, descending=True, stable=True).indices
-            top.indices[tied] = order[:, : most + 1]
-        latents, places = within.nonzero(as_tuple=True)
-        tokens = top.indices[latents, places]
-        return _from_flat(scores, (tokens * scores.shape[1] + latents).sort().values)
+        B, d_sae = scores.shape
+        picks = best_of_rows(scores.T.contiguous(), budgets.to(scores.device))  # a latent's scores are a row there
+        latents = torch.div(picks.places, B, rounding_mode="floor")
+        places = (picks.places - latents * B) * d_sae + latents
+        order = torch.sort(places).indices
+        return _by_token(Picks(picks.values.index_select(0, order), places.index_select(0, order)), scores.shape)
 
     def decode(self, codes: SparseCodes, W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "B d"]:
+        if dense.sums_are_cheaper(codes):
+            return dense.decode(codes, W_dec)
         return _bag(W_dec, codes.latents, codes.offsets, codes.values)
 
     def value_gradients(
         self, grad_x_hat: Float[Tensor, "B d"], codes: SparseCodes, W_dec: Float[Tensor, "F d"]
     ) -> Float[Tensor, "nnz"]:
+        if dense.values_are_cheaper(codes):
+            return dense.value_gradients(grad_x_hat, codes, W_dec)
+        # Latent by latent every row of W_dec is read once; grad_x_hat, read again and again, fits the cache.
+        order, offsets = codes.by_latent
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
             pattern = torch.sparse_csr_tensor(
-                codes.offsets, codes.latents, torch.zeros_like(codes.values),
-                size=(codes.rows, codes.d_sae), check_invariants=False,
+                offsets, codes.row_ids.index_select(0, order), torch.zeros_like(codes.values),
+                size=(codes.d_sae, codes.rows), check_invariants=False,
             )  # fmt: skip
-        return torch.sparse.sampled_addmm(pattern, grad_x_hat, W_dec.T, beta=0.0).values()
+        by_latent = torch.sparse.sampled_addmm(pattern, W_dec, grad_x_hat.T, beta=0.0).values()
+        return torch.empty_like(by_latent).scatter_(0, order, by_latent)
 
     def row_gradients(
-        self, codes: SparseCodes, coefficients: Float[Tensor, "nnz"], rows: Float[Tensor, "B d"]
-    ) -> Float[Tensor, "F d"]:
+        self,
+        codes: SparseCodes,
+        coefficients: Float[Tensor, "nnz"],
+        rows: Float[Tensor, "B d"],
+        latents: range | None = None,
+    ) -> Float[Tensor, "n d"]:
+        within = range(codes.d_sae) if latents is None else latents
+        if dense.sums_are_cheaper(codes):
+            return dense.row_gradients(codes, coefficients, rows)[within.start : within.stop]
         order, offsets = codes.by_latent
-        return _bag(rows, codes.row_ids[order], offsets, coefficients[order])
+        offsets = offsets[within.start : within.stop + 1]
+        first, end = int(offsets[0]), int(offsets[-1])
+        matches = order[first:end]
+        return _bag(
+            rows, codes.row_ids.index_select(0, matches), offsets - first, coefficients.index_select(0, matches)
+        )
+
+    def latent_sums(self, codes: SparseCodes, of_matches: Float[Tensor, "nnz"]) -> Float[Tensor, "F"]:
+        return torch.bincount(codes.latents, weights=of_matches, minlength=codes.d_sae).to(of_matches.dtype)
+
+    def passes(self, codes: SparseCodes) -> list[range]:
+        height = codes.d_sae if dense.sums_are_cheaper(codes) else ROWS_AT_ONCE
+        return [range(start, min(start + height, codes.d_sae)) for start in range(0, codes.d_sae, height)]
+
+    def adam(
+        self,
+        weight: Float[Tensor, "n *d"],
+        gradient: Float[Tensor, "n *d"],
+        mean: Float[Tensor, "n *d"],
+        square: Float[Tensor, "n *d"],
+        step: AdamStep,
+        unit_rows: bool,
+    ) -> None:
+        if unit_rows:
+            gradient.addcmul_((gradient * weight).sum(1, keepdim=True), weight, value=-1)
+        before = torch.tensor(float(step.number - 1), device=weight.device)  # torch counts it up itself
+        adam(
+            [weight], [gradient], [mean], [square], [], [before], fused=True, amsgrad=False, maximize=False,
+            beta1=step.beta1, beta2=step.beta2, lr=step.lr, weight_decay=0.0, eps=step.epsilon,
+        )  # fmt: skip
+        if unit_rows:
+            weight.div_(torch.linalg.vector_norm(weight, dim=1, keepdim=True))
 
 
 def _bag(
-    table: Float[Tensor, "rows d"], indices: Int[Tensor, "nnz"], offsets: Int[Tensor, "bags+1"], weights: Tensor
+    table: Float[Tensor, "rows d"],
+    indices: Int[Tensor, "nnz"],
+    offsets: Int[Tensor, "bags+1"],
+    weights: Float[Tensor, "nnz"],
 ) -> Float[Tensor, "bags d"]:
     """Weighted sums of table rows; each bag is summed in order by one thread, so the result is reproducible."""
+    rows, width = table.shape
     if indices.numel() == 0:
-        return table.new_zeros(offsets.shape[0] - 1, table.shape[1])
-    return torch.nn.functional.embedding_bag(
-        indices, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-    )
+        return table.new_zeros(len(offsets) - 1, width)
+    columns = max(NARROWEST, BLOCK_ELEMENTS // rows) if indices.numel() >= REUSE * rows else width
+    indices, offsets = indices.int(), offsets.int()
+    blocks = [
+        torch.nn.functional.embedding_bag(
+            indices, block.contiguous(), offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+        )
+        for block in table.split(columns, dim=1)
+    ]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
-def _from_flat(scores: Float[Tensor, "B F"], kept: Int[Tensor, "nnz"]) -> SparseCodes:
-    """Codes at ascending flat positions `token · F + latent`."""
-    B, d_sae = scores.shape
-    tokens = torch.div(kept, d_sae, rounding_mode="floor")
-    return SparseCodes(scores.flatten()[kept], kept - tokens * d_sae, row_offsets(tokens, B), d_sae, (B,))
+def _by_token(picks: Picks, shape: torch.Size) -> SparseCodes:
+    """Codes at ascending places `token · F + latent`."""
+    B, d_sae = shape
+    tokens = torch.div(picks.places, d_sae, rounding_mode="floor")
+    return SparseCodes(picks.values, picks.places - tokens * d_sae, row_offsets(tokens, B), d_sae, (B,))

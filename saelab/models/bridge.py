@@ -2,8 +2,9 @@
 
 The bridge puts hook points into a Hugging Face model, in place, and leaves its weights as they are (raw: no folded
 norms, no centring). It computes attention step by step, so that scores and patterns can be hooked, which costs a
-quarter to a third of the speed at contexts of 512 and more. Here nothing hooks scores, so a layer in which q, k, v
-and z are left alone runs Hugging Face's own fused attention instead.
+quarter to a third of the speed at contexts of 512 and more. Here nothing hooks scores, so a layer in which nothing
+replaces q, k, v or z runs Hugging Face's own fused attention instead. Where they are read, the stepwise attention runs
+beside it, for the reader alone: what is asked for changes no bit of anything else.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -99,16 +100,19 @@ class Bridge:
         interventions: Sequence[Intervention] = (),
         sites: Sequence[Site] = (),
         stop: bool = False,
-        graph_from: int | None = None,
+        gradients: Sequence[Site] = (),
         cache: Any = None,
         use_cache: bool = False,
     ) -> Outcome:
         """One forward pass."""
-        taps = Taps(interventions, sites, self.d_head, stop=stop, graph_from=graph_from)
-        touched = {site.layer for site in (*sites, *(i.site for i in interventions)) if site.kind in HEAD_KINDS}
+        taps = Taps(interventions, sites, self.d_head, stop=stop, gradients=gradients)
+        read = {site.layer for site in sites if site.kind in HEAD_KINDS}
+        replaced = {i.site.layer for i in interventions if i.site.kind in HEAD_KINDS}
+        replaced |= read & {i.site.layer for i in interventions if i.site.kind == "attn_out"}  # a link would bypass it
         logits: Any = None
         new_cache: Any = None
-        with self._alone(), self._stepwise_attention(touched), self._bridge.hooks(fwd_hooks=taps.hooks()):
+        attention = self._stepwise_attention(replaced, read - replaced, taps)
+        with self._alone(), attention, self._bridge.hooks(fwd_hooks=taps.hooks()):
             try:
                 if use_cache:
                     logits, new_cache = self._bridge(
@@ -151,13 +155,38 @@ class Bridge:
                 self._running = False
 
     @contextmanager
-    def _stepwise_attention(self, layers: Collection[int]) -> Iterator[None]:
-        """Let these layers compute attention the bridge's way, step by step, through the hook points of q, k, v, z."""
+    def _stepwise_attention(self, layers: Collection[int], beside: Collection[int], taps: Taps) -> Iterator[None]:
+        """Let `layers` compute attention the bridge's way, step by step, through the hook points of q, k, v, z; and
+        let those of `beside` do so beside their fused attention."""
         blocks = self._bridge.blocks
-        fused = {layer: blocks[layer].attn.__dict__.pop("forward", None) for layer in layers}
+        fused = {layer: blocks[layer].attn.__dict__.pop("forward", None) for layer in (*layers, *beside)}
         try:
+            for layer in beside:
+                if fused[layer] is not None:
+                    blocks[layer].attn.__dict__["forward"] = partial(_attend_twice, blocks[layer].attn, layer, taps)
             yield
         finally:
             for layer, forward in fused.items():
                 if forward is not None:
                     blocks[layer].attn.__dict__["forward"] = forward
+
+
+def _attend_twice(attention: Any, layer: int, taps: Taps, *args: Any, **kwargs: Any) -> Any:
+    """The fused attention's output; q, k, v and z are read from the stepwise one.
+
+    The second is given no graph, and its output less itself is added, 0 to the bit: so gradients reach q, k, v and z
+    through it, and everything before the layer through the first, as if nobody had looked.
+    """
+    with taps.ignoring({Site(layer, kind).hook_name for kind in HEAD_KINDS}):
+        output = AttentionBridge.forward(attention, *args, **kwargs)
+    again = {key: _without_graph(value) for key, value in kwargs.items()}
+    beside = type(attention).forward(attention, *map(_without_graph, args), **again)
+    beside = beside[0] if isinstance(beside, tuple) else beside
+    if not beside.requires_grad:
+        return output
+    zero = beside - beside.detach()
+    return (output[0] + zero, *output[1:]) if isinstance(output, tuple) else output + zero
+
+
+def _without_graph(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value

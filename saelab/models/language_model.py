@@ -1,13 +1,14 @@
 """`LanguageModel`: what the rest of saelab knows of a language model."""
 
+import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saelab.errors import UserError
@@ -149,23 +150,33 @@ class LanguageModel:
         return self._at_sites(outcome.captured, sites), next_token_loss(outcome.logits, tokens)
 
     def activations_and_gradients(
-        self, tokens: Int[Tensor, "batch position"], sites: Sequence[Site]
+        self,
+        tokens: Int[Tensor, "batch position"],
+        sites: Sequence[Site],
+        gradients: Sequence[Site] | None = None,
+        real: Bool[Tensor, "batch position"] | None = None,
     ) -> tuple[dict[Site, Float[Tensor, "batch position width"]], dict[Site, Float[Tensor, "batch position width"]]]:
         """Activations x, and the gradient of the loss summed over all positions and rows with respect to x.
 
         A sum, so that gradients don't shrink with the batch. The gradient at position t collects the losses of all
         positions from t on, since later ones read t through attention; the last position's reaches no loss and is 0.
+
+        Args:
+            gradients: those of `sites` whose gradient is wanted; left out, all.
+            real: False at the padding on a row's right; no loss of predicting padding enters the sum.
         """
-        if not sites:
+        gradients = sites if gradients is None else gradients
+        if not gradients:
             raise UserError("gradients need at least one site")
         with torch.enable_grad():
-            logits, captured, _ = self._run(tokens, sites, graph_from=min(site.layer for site in sites))
-            loss = next_token_loss(logits, tokens).sum()
-            names = list(captured)
+            logits, captured, _ = self._run(tokens, sites, gradients=gradients)
+            loss = next_token_loss(logits, tokens)
+            if real is not None:
+                loss = loss * real[:, 1:].to(loss.device)
+            at = {name: captured[name] for name in (site.hook_name for site in gradients)}
             # A site whose activation an intervention overwrites further on has gradient 0, not none.
-            found = torch.autograd.grad(loss, [captured[n] for n in names], allow_unused=True, materialize_grads=True)
-        gradients = dict(zip(names, found, strict=True))
-        return self._at_sites(captured, sites), self._at_sites(gradients, sites)
+            found = torch.autograd.grad(loss.sum(), list(at.values()), allow_unused=True, materialize_grads=True)
+        return self._at_sites(captured, sites), self._at_sites(dict(zip(at, found, strict=True)), gradients)
 
     @torch.no_grad()
     def generate(
@@ -199,6 +210,30 @@ class LanguageModel:
             chosen = sample(logits[:, -1], temperature, top_k, top_p, generator)
             tokens = torch.cat([tokens, chosen[:, None]], dim=1)
         return tokens
+
+    @torch.no_grad()
+    def at_the_end(
+        self, tokens: Int[Tensor, "batch position"]
+    ) -> Callable[[int], Float[Tensor, "batch copies d_vocab"]]:
+        """Compute all but the last position once, untouched; the function returned runs the last one in `copies`.
+
+        Interventions in force when it is called see the last position alone, `[batch · copies, 1, width]`, the copies
+        of a row side by side. So many edits of one position cost one token each.
+        """
+        tokens = self._checked(tokens)
+        last = tokens[:, -1:]
+        cache = self._bridge.run(tokens[:, :-1], use_cache=True).cache if tokens.shape[1] > 1 else None
+
+        @torch.no_grad()
+        def last_logits(copies: int) -> Float[Tensor, "batch copies d_vocab"]:
+            before = copy.deepcopy(cache)  # a pass appends to what it is given
+            if before is not None:
+                before.batch_repeat_interleave(copies)
+            repeated = last.repeat_interleave(copies, dim=0)
+            outcome = self._bridge.run(repeated, self._interventions, cache=before, use_cache=True)
+            return outcome.logits[:, -1].unflatten(0, (len(tokens), copies))
+
+        return last_logits
 
     def direct_logits(self, directions: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
         """What each residual-stream direction adds to the logits directly: through the final norm's gain (centred

@@ -3,7 +3,8 @@
 Slicing a head out of a hook point's tensor and putting it back is defined here and nowhere else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,7 +44,8 @@ class Taps:
         sites: kept in `captured`, as they are after all interventions.
         d_head: width of one head.
         stop: raise `ForwardStopped` as soon as every site has arrived.
-        graph_from: autograd's graph begins at this layer's input, and captured tensors lie on the way to the logits.
+        gradients: those of `sites` that will be differentiated with respect to. Autograd's graph begins at the input of
+            the first one's layer, and the tensors captured there lie on the way to the logits.
     """
 
     def __init__(
@@ -52,17 +54,20 @@ class Taps:
         sites: Sequence[Site],
         d_head: int,
         stop: bool = False,
-        graph_from: int | None = None,
+        gradients: Sequence[Site] = (),
     ) -> None:
         self.captured: dict[str, Tensor] = {}
         self._d_head = d_head
         self._stop = stop
-        self._graph_start = None if graph_from is None else Site(graph_from, "resid_pre").hook_name
+        self._differentiated = {site.hook_name for site in gradients}
+        first = min((site.layer for site in gradients), default=None)
+        self._graph_start = None if first is None else Site(first, "resid_pre").hook_name
         self._edits: dict[str, list[Intervention]] = {}
         for intervention in interventions:
             self._edits.setdefault(intervention.site.hook_name, []).append(intervention)
         self._awaited = {site.hook_name for site in sites}
         self._visited: set[str] = set()
+        self._ignored: Collection[str] = ()
         # The residual stream's middle is also added to the block's output by a path on which there is no hook point,
         # so a change made there travels with us: from hook_resid_mid (key of the change) to hook_resid_post.
         self._mid_of = {
@@ -85,7 +90,18 @@ class Taps:
         stopped = self._stop and self._awaited == self.captured.keys()
         return set() if stopped else {*self._edits, *self._awaited} - self._visited
 
+    @contextmanager
+    def ignoring(self, names: Collection[str]) -> Iterator[None]:
+        """Let these hook points pass, for now."""
+        self._ignored = names
+        try:
+            yield
+        finally:
+            self._ignored = ()
+
     def _visit(self, name: str, x: Tensor, hook: Any) -> Tensor:
+        if name in self._ignored or name in self._visited:  # of attention that is computed twice, each shows its part
+            return x
         arrived = x
         self._visited.add(name)
         if name == self._graph_start:
@@ -97,7 +113,7 @@ class Taps:
         if name in self._mid_of.values():
             self._change[name] = x - arrived
         if name in self._awaited:
-            if self._graph_start is not None and not x.requires_grad:
+            if name in self._differentiated and not x.requires_grad:
                 x = x.detach().requires_grad_()
             self.captured[name] = x
             if self._stop and self._awaited == self.captured.keys():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -15,44 +16,55 @@ from saelab.disk.tensors import read_tensors, write_tensors
 from saelab.errors import UserError
 
 KEEP = 2
+SCHEMA = 2
+
+
+@dataclass(frozen=True)
+class State:
+    """The small part, as JSON. Batches are a function of their number, so the data needs no state of its own."""
+
+    step: int
+    config_digest: str
+    bookmarks: list[dict[str, Any]]
+    """Places in the text near the next batch: a shortcut, not a need."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `step` steps; batches are a function of their number, so the data needs no state of its own."""
+    """A run after `state.step` steps."""
 
-    step: int
-    scale: float
-    config_digest: str
+    state: State
     tensors: dict[str, Tensor]
 
 
 def save(run: RunPaths, checkpoint: Checkpoint) -> None:
     """Write `checkpoints/step-N/` in one step, then drop all but the newest `KEEP`."""
-    directory = run.checkpoint(checkpoint.step)
-    with staged_directory(directory, replace=True) as staging:
+    with staged_directory(run.checkpoint(checkpoint.state.step), replace=True) as staging:
         write_tensors(CheckpointPaths(staging).tensors, checkpoint.tensors)
-        write_json(
-            CheckpointPaths(staging).state,
-            {
-                "schema_version": 1, "step": checkpoint.step, "scale": checkpoint.scale,
-                "config_digest": checkpoint.config_digest,
-            },
-        )  # fmt: skip
+        write_json(CheckpointPaths(staging).state, {"schema_version": SCHEMA, **asdict(checkpoint.state)})
     for old in _all(run)[:-KEEP]:
         shutil.rmtree(old)
 
 
-def latest(run: RunPaths) -> Checkpoint | None:
-    """The newest whole checkpoint, or None when there is none."""
+def latest_state(run: RunPaths) -> State | None:
+    """Of the newest whole checkpoint; None when there is none."""
     found = _all(run)
     if not found:
         return None
-    names = CheckpointPaths(found[-1])
-    state = read_json(names.state)
-    if state.get("schema_version") != 1:
-        raise UserError(f"{names.state} has schema version {state.get('schema_version')}; this saelab reads version 1")
-    return Checkpoint(state["step"], state["scale"], state["config_digest"], read_tensors(names.tensors))
+    path = CheckpointPaths(found[-1]).state
+    state = read_json(path)
+    version = state.pop("schema_version", None)
+    if version != SCHEMA:
+        raise UserError(
+            f"{path} has schema version {version}, this saelab reads version {SCHEMA}; "
+            "finish the run with the saelab that began it, or --overwrite to start anew"
+        )
+    return State(**state)
+
+
+def read(run: RunPaths, state: State) -> Checkpoint:
+    """The whole of a checkpoint."""
+    return Checkpoint(state, read_tensors(CheckpointPaths(run.checkpoint(state.step)).tensors))
 
 
 def rewind_metrics(run: RunPaths, step: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -13,21 +13,29 @@ from saelab.dictionaries.config import (
     ActivationAffinity,
     Affinity,
     Allocation,
+    Budgeted,
     FeatureChoice,
+    Gated,
     GradientAffinity,
+    JumpRelu,
     MutualChoice,
+    Relu,
     TokenChoice,
 )
 from saelab.kernels.backend import BackendName
 
-Preset = Literal["topk", "mutual-choice", "feature-choice", "gradient"]
+Preset = Literal[
+    "topk", "mutual-choice", "feature-choice", "gradient", "batch-topk", "matryoshka", "relu", "jumprelu", "gated"
+]
 
-PRESETS: dict[Preset, tuple[type[Config], type[Config]]] = {
-    "topk": (ActivationAffinity, TokenChoice),
-    "mutual-choice": (ActivationAffinity, MutualChoice),
-    "feature-choice": (ActivationAffinity, FeatureChoice),
-    "gradient": (GradientAffinity, TokenChoice),
-}
+
+class Warmup(Config):
+    """A budget that begins elsewhere and moves to k in a straight line."""
+
+    start: int = Field(gt=0)
+    """Active latents per token at the first step."""
+    fraction: float = Field(default=0.1, gt=0, le=1)
+    """Share of training after which k is reached."""
 
 
 class NoAux(Config):
@@ -43,7 +51,9 @@ class AuxK(Config):
     coefficient: float = Field(default=1 / 32, gt=0)
     """Weight of the auxiliary loss beside the reconstruction loss."""
     k_aux: int | None = Field(default=None, gt=0)
-    """Dead latents per token; left out, the power of two nearest d_in / 2."""
+    """Dead latents per token; left out, the power of two nearest d_out / 2."""
+    warmup_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of training over which the coefficient rises from zero."""
 
 
 class AuxZipf(Config):
@@ -53,7 +63,9 @@ class AuxZipf(Config):
     coefficient: float = Field(default=1 / 32, gt=0)
     """Weight of the auxiliary loss beside the reconstruction loss."""
     k_aux: int | None = Field(default=None, gt=0)
-    """Starved latents per token; left out, the power of two nearest d_in / 2."""
+    """Starved latents per token; left out, the power of two nearest d_out / 2."""
+    warmup_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of training over which the coefficient rises from zero."""
     c: float = Field(default=0.5, gt=0)
     """A latent is starved below this share of the density that the law expects of its rank; towards 0 this is aux_k."""
     fit_every: int = Field(default=100, gt=0)
@@ -63,21 +75,50 @@ class AuxZipf(Config):
 Auxiliary = Annotated[NoAux | AuxK | AuxZipf, Field(discriminator="kind")]
 
 
+class _Point(NamedTuple):
+    """What a preset fills in: a point of the grid affinity × allocation, and what goes with it."""
+
+    affinity: type[Config]
+    allocation: type[Config]
+    aux: type[Config] = AuxK
+    prefixes: tuple[float, ...] = (1.0,)
+
+
+PRESETS: dict[Preset, _Point] = {
+    "topk": _Point(ActivationAffinity, TokenChoice),
+    "mutual-choice": _Point(ActivationAffinity, MutualChoice),
+    "feature-choice": _Point(ActivationAffinity, FeatureChoice),
+    "gradient": _Point(GradientAffinity, TokenChoice),
+    "batch-topk": _Point(ActivationAffinity, MutualChoice),  # the name that arXiv 2412.06410 gives the same rule
+    "matryoshka": _Point(ActivationAffinity, MutualChoice, prefixes=(1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)),
+    # Penalised architectures come without auxiliary loss in their papers.
+    "relu": _Point(ActivationAffinity, Relu, NoAux),
+    "jumprelu": _Point(ActivationAffinity, JumpRelu, NoAux),
+    "gated": _Point(ActivationAffinity, Gated, NoAux),
+}
+
+
 class SaeConfig(Config):
     """The dictionary to train: its size, its budget, and its place in the grid affinity × allocation."""
 
     preset: Preset = "topk"
-    """A name for a point of the grid: topk, mutual-choice, feature-choice, gradient."""
+    """A name for a point of the grid, which affinity, allocation, prefixes and aux then refine: topk, mutual-choice,
+    feature-choice, gradient; baselines: batch-topk, matryoshka, relu, jumprelu, gated."""
     d_sae: Count = Field(gt=0)
     """Number of latents."""
     k: int = Field(default=32, gt=0)
-    """Budget of active latents per token."""
+    """Budget of active latents per token (where there is a penalty instead: what it is steered to)."""
+    k_warmup: Warmup | None = None
+    """Begin with another budget; many latents at first keep more of them alive."""
     affinity: Affinity = ActivationAffinity()
     """How much a token wants a latent; set by the preset unless given."""
     allocation: Allocation = TokenChoice()
     """How the budget is spent; set by the preset unless given."""
+    prefixes: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    """Shares of the latents, each of which must reconstruct alone: nested dictionaries (Matryoshka, arXiv 2503.17547);
+    rising, the last is 1; set by the preset unless given."""
     aux: Auxiliary = AuxK()
-    """What keeps latents alive."""
+    """What keeps latents alive; set by the preset unless given."""
     dead_after: Count = Field(default=10_000_000, gt=0)
     """A latent that fired for none of this many tokens is dead; make it a share of a short run."""
 
@@ -87,25 +128,52 @@ class SaeConfig(Config):
         """The preset fills what is not given, so that `--sae.preset gradient --sae.allocation.kind mutual` combines."""
         if not isinstance(values, dict) or values.get("preset", "topk") not in PRESETS:
             return values
-        affinity, allocation = PRESETS[values.get("preset", "topk")]
+        point = PRESETS[values.get("preset", "topk")]
         return {
+            "prefixes": point.prefixes,
             **values,
-            "affinity": _with_kind(values.get("affinity"), affinity),
-            "allocation": _with_kind(values.get("allocation"), allocation),
+            "affinity": _with_kind(values.get("affinity"), point.affinity),
+            "allocation": _with_kind(values.get("allocation"), point.allocation),
+            "aux": _with_kind(values.get("aux"), point.aux),
         }
 
     @model_validator(mode="after")
-    def _k_fits(self) -> SaeConfig:
-        if self.k > self.d_sae:
-            raise ValueError(f"k = {self.k} active latents per token can't exceed d_sae = {self.d_sae}")
+    def _makes_sense(self) -> SaeConfig:
+        most = max(self.k, self.k_warmup.start if self.k_warmup else 0)
+        if most > self.d_sae:
+            raise ValueError(f"{most} active latents per token (k, k_warmup.start) can't exceed d_sae = {self.d_sae}")
+        if list(self.prefixes) != sorted(set(self.prefixes)) or self.prefixes[0] <= 0 or self.prefixes[-1] != 1:
+            raise ValueError(f"prefixes must rise, begin above 0 and end with 1, not {list(self.prefixes)}")
+        if int(self.prefixes[0] * self.d_sae) < 1:
+            raise ValueError(f"prefixes: {self.prefixes[0]} of {self.d_sae} latents is less than one latent")
+        if not isinstance(self.allocation, Budgeted):
+            for key, default in (("k_warmup", None), ("affinity", ActivationAffinity())):
+                if getattr(self, key) != default:
+                    raise ValueError(f"{key} needs a budget: allocation token, mutual or feature")
         return self
 
     @property
     def architecture(self) -> str:
-        """The preset's name where the pair has one, else "affinity × allocation"."""
-        pair = (type(self.affinity), type(self.allocation))
-        names = [name for name, preset in PRESETS.items() if preset == pair]
-        return names[0] if names else f"{self.affinity.kind} × {self.allocation.kind}"
+        """The preset's name if nothing was changed about it, else the parts: "gradient × mutual × prefixes"."""
+        named = [self.preset, *(name for name in PRESETS if name != self.preset)]
+        for name in named:
+            if PRESETS[name][:2] == (type(self.affinity), type(self.allocation)) and (
+                (len(PRESETS[name].prefixes) > 1) == (len(self.prefixes) > 1)
+            ):
+                return name
+        parts = f"{self.affinity.kind} × {self.allocation.kind}"
+        return f"{parts} × prefixes" if len(self.prefixes) > 1 else parts
+
+    def k_at(self, progress: float) -> float:
+        """The budget per token when this share of training is done."""
+        if self.k_warmup is None or progress >= self.k_warmup.fraction:
+            return self.k
+        way = progress / self.k_warmup.fraction
+        return self.k_warmup.start + (self.k - self.k_warmup.start) * way
+
+    def prefix_ends(self) -> tuple[int, ...]:
+        """How many latents each nested dictionary has."""
+        return tuple(sorted({max(1, int(share * self.d_sae)) for share in self.prefixes}))
 
 
 def _with_kind(given: Any, default: type[Config]) -> Any:
@@ -140,6 +208,8 @@ class TrainConfig(Config):
     """Hugging Face name, local folder, or "demo" for the bundled model."""
     site: str = "blocks.2.resid_post"
     """Where in the model, as blocks.LAYER.KIND: resid_pre, resid_mid, resid_post, mlp_out, attn_out, attn.z, …"""
+    target: str | tuple[str, ...] | None = None
+    """Site or sites to reconstruct when it is not the site itself: a transcoder (several: one behind the other)."""
     corpus: CorpusConfig = CorpusConfig()
     """Which text."""
     policy: TokenPolicy = TokenPolicy()
@@ -162,12 +232,14 @@ class TrainConfig(Config):
     """Steps between lines of metrics.jsonl."""
     seed: int = 0
     """Seed of the initial weights and of the shuffle."""
+    shuffle_seed: int | None = None
+    """Seed of the shuffle alone, so that runs with several seeds can share one pass; left out, `seed`."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the language model; the dictionary is trained in float32."""
     backend: BackendName = "auto"
-    """Sparse kernels: auto, or reference (dense, slow, the oracle)."""
+    """Kernels: auto, triton (NVIDIA GPUs), triton-bf16 (encoder product in bf16), cpu, or reference (dense, slow)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TrainConfig:
@@ -177,6 +249,22 @@ class TrainConfig(Config):
             raise ValueError(f"tokens = {self.tokens} is less than one batch of {self.batch}")
         return self
 
+    @model_validator(mode="after")
+    def _gradient_belongs_to_the_decoder(self) -> TrainConfig:
+        if self.targets and isinstance(self.sae.affinity, GradientAffinity):
+            raise ValueError("the gradient affinity weighs W_dec by ∇_x L at the site: it can't be used with a target")
+        return self
+
     @property
     def steps(self) -> int:
         return self.tokens // self.batch
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Target sites as a tuple; empty when the site itself is reconstructed."""
+        return (self.target,) if isinstance(self.target, str) else self.target or ()
+
+    @property
+    def order(self) -> int:
+        """Seed of the shuffle."""
+        return self.seed if self.shuffle_seed is None else self.shuffle_seed

@@ -11,6 +11,7 @@ from saelab.training.config import AuxK, AuxZipf
 from saelab.training.statistics import LatentStatistics
 
 MIN_LIVE = 16  # fewer firing latents than this say nothing about a law
+FIT_POINTS = 512  # ranks that take part in fits during training
 
 
 class Deficit:
@@ -31,7 +32,7 @@ class Deficit:
             return dead.float()
         densities = statistics.densities()
         if self.law is None or step % self.aux.fit_every == 0:
-            self.law = fit_zipf(densities) if int((densities > 0).sum()) >= MIN_LIVE else None
+            self.law = fit_zipf(densities, FIT_POINTS) if int((densities > 0).sum()) >= MIN_LIVE else None
         if self.law is None:
             return dead.float()
         return zipf_deficit(densities, dead, self.law, self.aux.c).float()

@@ -1,44 +1,55 @@
 """Gradients of a dictionary's losses, written out: they exist only at kept matches, so no dense backward is needed.
 
-Shape legend: B tokens · d = d_in · F = d_sae · nnz kept matches. `x` is scaled, `centred = x − b_dec`.
+Shape legend: B tokens · d = d_in · F = d_sae · nnz kept matches. Inputs are scaled, `centred = x − centre`.
 """
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass, field
+
 from jaxtyping import Float
 from torch import Tensor
 
 from saelab.kernels.backend import Backend
 from saelab.kernels.codes import SparseCodes
+from saelab.training.gates.gate import Flow
 from saelab.training.initial import Weights
+from saelab.training.reconstruction import Reconstruction
 
 
-class Gradients(Weights):
+@dataclass
+class Gradients:
     """∂L of every trained tensor, in the tensor's own shape."""
 
+    W_enc: Float[Tensor, "F d"]
+    W_dec: Float[Tensor, "F d_out"]
+    b_enc: Float[Tensor, "F"]
+    b_dec: Float[Tensor, "d_out"]
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
-def reconstruction_gradients(
+    def named(self) -> dict[str, Tensor]:
+        return {"W_enc": self.W_enc, "W_dec": self.W_dec, "b_enc": self.b_enc, "b_dec": self.b_dec, **self.extra}
+
+
+def step_gradients(
     weights: Weights,
     centred: Float[Tensor, "B d"],
     codes: SparseCodes,
-    slope: Float[Tensor, "nnz"],
-    grad_x_hat: Float[Tensor, "B d"],
+    reconstruction: Reconstruction,
+    flow: Flow,
     backend: Backend,
 ) -> Gradients:
-    """Backward of `x_hat = W_decᵀ f + b_dec`, `z = W_enc (x − b_dec) + b_enc`, `df = slope · dz` at kept matches.
-
-    Args:
-        codes: kept activations f.
-        slope: df/dz of every match: 1 where it fires, 0 where relu closes it (1 there too if straight-through).
-    """
-    grad_z = backend.value_gradients(grad_x_hat, codes, weights.W_dec) * slope
-    grad_b_enc = torch.bincount(codes.latents, weights=grad_z, minlength=codes.d_sae).to(grad_z.dtype)
+    """Backward of `x_hat = W_decᵀ f + b_dec`, `z = W_enc (x − centre) + b_enc`, given what the gate carried back."""
+    grad_z = backend.latent_sums(codes, flow.z)
+    grad_b_dec = reconstruction.grad_x_hat.sum(0)
+    if weights.is_tied_at_centre:
+        grad_b_dec = grad_b_dec - grad_z @ weights.W_enc  # once in x_hat, once inside z
     return Gradients(
-        W_enc=backend.row_gradients(codes, grad_z, centred),
-        W_dec=backend.row_gradients(codes, codes.values, grad_x_hat),
-        b_enc=grad_b_enc,
-        b_dec=grad_x_hat.sum(0) - grad_b_enc @ weights.W_enc,  # once in x_hat, once inside z
+        W_enc=backend.row_gradients(codes, flow.z, centred),
+        W_dec=reconstruction.grad_rows,
+        b_enc=grad_z if flow.bias is flow.z else backend.latent_sums(codes, flow.bias),
+        b_dec=grad_b_dec,
+        extra=flow.extra,
     )
 
 
@@ -46,7 +57,7 @@ def auxiliary_gradients(
     weights: Weights,
     centred: Float[Tensor, "B d"],
     z: Float[Tensor, "B F"],
-    error: Float[Tensor, "B d"],
+    error: Float[Tensor, "B d_out"],
     deficit: Float[Tensor, "F"],
     k_aux: int,
     coefficient: float,
@@ -63,12 +74,12 @@ def auxiliary_gradients(
     Only the rows with δ > 0 take part, densely: they are few, and almost all of them are kept.
 
     Args:
-        error: `x − x_hat`, a constant here.
+        error: `target − x_hat`, a constant here.
         deficit: δ, between 0 (thriving) and 1 (dead).
     """
     rows = deficit.nonzero()[:, 0]
     spread = (error - error.mean(0)).square().sum()
-    if not len(rows) or spread == 0:
+    if not len(rows) or spread == 0 or coefficient == 0:
         return 0.0
     pull = deficit[rows].to(z.dtype)
     kept = z[:, rows].relu_().mul_(pull)
@@ -82,5 +93,6 @@ def auxiliary_gradients(
     gradients.W_dec[rows] += kept.T @ grad_e_hat
     gradients.W_enc[rows] += grad_z.T @ centred
     gradients.b_enc[rows] += grad_z.sum(0)
-    gradients.b_dec -= grad_z.sum(0) @ weights.W_enc[rows]
+    if weights.is_tied_at_centre:
+        gradients.b_dec -= grad_z.sum(0) @ weights.W_enc[rows]
     return float(factor * residual.square().sum() / spread)

@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from saelab.activations.batch import ActivationBatch
 from saelab.errors import UserError
 
 
 @dataclass
 class Weights:
-    """The four trained tensors; they change in place, step by step."""
+    """The trained tensors; they change in place, step by step."""
 
     W_enc: Float[Tensor, "F d"]
-    W_dec: Float[Tensor, "F d"]
+    W_dec: Float[Tensor, "F d_out"]
     b_enc: Float[Tensor, "F"]
-    b_dec: Float[Tensor, "d"]
+    b_dec: Float[Tensor, "d_out"]
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    """What the gate trains beside them (thresholds, gains)."""
+    input_centre: Float[Tensor, "d"] | None = None
+    """Subtracted from inputs where `b_dec` can't be, since it belongs to another site; fixed."""
+
+    @property
+    def is_tied_at_centre(self) -> bool:
+        """Whether inputs are centred by `b_dec`, which then learns from both its places."""
+        return self.input_centre is None
+
+    @property
+    def centre(self) -> Float[Tensor, "d"]:
+        return self.b_dec if self.input_centre is None else self.input_centre
 
     def named(self) -> dict[str, Tensor]:
-        return {"W_enc": self.W_enc, "W_dec": self.W_dec, "b_enc": self.b_enc, "b_dec": self.b_dec}
+        """What the optimiser trains."""
+        return {"W_enc": self.W_enc, "W_dec": self.W_dec, "b_enc": self.b_enc, "b_dec": self.b_dec, **self.extra}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What activations are multiplied by, so that E|x|² = d at the input and at each target (METHODS: Scaling)."""
+
+    input: float
+    targets: tuple[float, ...] = ()
+    widths: tuple[int, ...] = ()
+    """Numbers per token of each target."""
+
+    @classmethod
+    def of(cls, sample: ActivationBatch, widths: tuple[int, ...] = ()) -> Scaling:
+        """Estimated on a sample; `widths` of the target sites, none when the input is its own target."""
+        parts = sample.target.split(widths, dim=1) if widths else ()
+        return cls(input_scale(sample.x), tuple(input_scale(part) for part in parts), widths)
+
+    def apply(self, batch: ActivationBatch) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d_out"]]:
+        """Scaled input and target: one and the same tensor where the input is its own target."""
+        x = batch.x * self.input
+        if not self.targets:
+            return x, x
+        each = torch.tensor(self.targets, device=x.device).repeat_interleave(torch.tensor(self.widths, device=x.device))
+        return x, batch.target * each
+
+    def state(self) -> dict[str, Tensor]:
+        """As tensors, for checkpoints."""
+        return {
+            "scaling.input": torch.tensor(self.input, dtype=torch.float64),
+            "scaling.targets": torch.tensor(self.targets, dtype=torch.float64),
+            "scaling.widths": torch.tensor(self.widths, dtype=torch.int64),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> Scaling:
+        widths = tuple(state["scaling.widths"].tolist())
+        return cls(float(state["scaling.input"]), tuple(state["scaling.targets"].tolist()), widths)
 
 
 def input_scale(sample: Float[Tensor, "n d"]) -> float:
@@ -37,17 +89,28 @@ def input_scale(sample: Float[Tensor, "n d"]) -> float:
     return (sample.shape[1] / mean_square) ** 0.5
 
 
-def initial_weights(sample: Float[Tensor, "n d"], d_sae: int, seed: int) -> Weights:
+def initial_weights(
+    x: Float[Tensor, "n d"], d_sae: int, seed: int, target: Float[Tensor, "n d_out"] | None = None
+) -> Weights:
     """Unit-norm random decoder rows, `W_enc = W_dec` (tied at the start only), `b_dec` = geometric median.
 
-    Source: arXiv 2406.04093, appendix A.
+    Source: arXiv 2406.04093, appendix A. A transcoder's encoder has unit-norm random rows of its own, and its inputs
+    are centred on their own geometric median (our own: there is nothing to tie).
 
     Args:
-        sample: scaled activations.
+        x: a sample of scaled activations.
+        target: what is to be reconstructed, where that is something else.
     """
     generator = torch.Generator().manual_seed(seed)
-    W_dec = normalize(torch.randn(d_sae, sample.shape[1], generator=generator), dim=1).to(sample.device)
-    return Weights(W_dec.clone(), W_dec, sample.new_zeros(d_sae), geometric_median(sample))
+
+    def directions(width: int) -> Tensor:
+        return normalize(torch.randn(d_sae, width, generator=generator), dim=1).to(x.device)
+
+    if target is None:
+        W_dec = directions(x.shape[1])
+        return Weights(W_dec.clone(), W_dec, x.new_zeros(d_sae), geometric_median(x))
+    W_dec, W_enc = directions(target.shape[1]), directions(x.shape[1])
+    return Weights(W_enc, W_dec, x.new_zeros(d_sae), geometric_median(target), input_centre=geometric_median(x))
 
 
 def geometric_median(points: Float[Tensor, "n d"], steps: int = 50, tolerance: float = 1e-5) -> Float[Tensor, "d"]:

@@ -2,53 +2,94 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
+from saelab.dictionaries.zipf import fit_zipf
 from saelab.disk import append_jsonl
 from saelab.disk.layout import RunPaths
+from saelab.training.concentration import collapse
+from saelab.training.deficit import FIT_POINTS, MIN_LIVE
 from saelab.training.trainer import StepResult, Trainer
+
+SETTLED = 0.05  # share of training before anything is said about collapse
 
 
 class MetricsLog:
     """Sums up steps on the device and writes one line per window, so that the device is waited for seldom.
 
     A line holds: step, tokens, fvu (share of variance left unexplained in the window), l0 (mean active latents per
-    token), dead (latents), aux_loss (mean, weighted as in the loss), lr, tokens_per_s, seconds since the start.
+    token), dead (latents), aux_loss and penalty (means, weighted as in the loss), latents_in_use and tokens_in_use
+    (effective numbers per batch), zipf (the law fitted to the running densities, with standard errors; null while too
+    few latents fire), lr, tokens_per_s, seconds since the start.
+    When matches concentrate on few latents or few tokens, it says so once on stderr.
     """
 
     def __init__(self, run: RunPaths) -> None:
         self.run = run
         self.started = time.monotonic()
+        self.warned = False
         self._begin()
 
     def add(self, result: StepResult) -> None:
         """Take in one step."""
-        sums = torch.stack([result.squared_error.double(), result.squared_deviation.double(), result.active.double()])
+        concentration = result.concentration
+        sums = torch.stack([
+            torch.as_tensor(number, dtype=torch.float64, device=result.squared_error.device)
+            for number in (
+                result.squared_error, result.squared_deviation, concentration.active, concentration.latents,
+                concentration.tokens, result.penalty,
+            )
+        ])  # fmt: skip
         self.sums = sums if self.sums is None else self.sums + sums
         self.aux_loss += result.aux_loss
         self.steps += 1
         self.lr = result.lr
 
-    def write(self, trainer: Trainer) -> str:
-        """Write the window's line and begin the next; returns a short note for the progress bar."""
+    def write(self, trainer: Trainer) -> dict[str, Any] | None:
+        """Write the window's line and begin the next; returns the line, None when the window is empty."""
         if self.sums is None:
-            return ""
-        error, deviation, active = self.sums.tolist()
-        batch, now = trainer.config.batch, time.monotonic()
-        dead = int(trainer.statistics.dead(trainer.config.sae.dead_after).sum())
-        fvu, l0 = error / deviation if deviation else None, active / (self.steps * batch)
-        record = {
-            "step": trainer.done, "tokens": trainer.done * batch, "fvu": fvu, "l0": l0, "dead": dead,
-            "aux_loss": self.aux_loss / self.steps, "lr": self.lr,
-            "tokens_per_s": self.steps * batch / (now - self.window_started), "seconds": now - self.started,
+            return None
+        error, deviation, active, latents, tokens, penalty = self.sums.tolist()
+        config, now = trainer.config, time.monotonic()
+        dead = int(trainer.statistics.dead(config.sae.dead_after).sum())
+        fvu, l0 = error / deviation if deviation else None, active / (self.steps * config.batch)
+        record: dict[str, Any] = {
+            "step": trainer.done, "tokens": trainer.done * config.batch, "fvu": fvu, "l0": l0, "dead": dead,
+            "aux_loss": self.aux_loss / self.steps, "penalty": penalty / self.steps,
+            "latents_in_use": latents / self.steps, "tokens_in_use": tokens / self.steps,
+            "zipf": _law(trainer), "lr": self.lr,
+            "tokens_per_s": self.steps * config.batch / (now - self.window_started), "seconds": now - self.started,
         }  # fmt: skip
         append_jsonl(self.run.metrics, record)
+        self._warn(latents / self.steps, tokens / self.steps, trainer)
         self._begin()
-        return f"FVU {fvu:.3f} · L0 {l0:.1f} · {dead} dead" if fvu is not None else ""
+        return record
+
+    def _warn(self, latents: float, tokens: float, trainer: Trainer) -> None:
+        config = trainer.config
+        progress = trainer.done / config.steps
+        # The first steps prove nothing: every training begins with a few latents that fit the mean.
+        if self.warned or progress < SETTLED:
+            return
+        trouble = collapse(latents, tokens, config.sae.k_at(progress), config.sae.d_sae, config.batch)
+        if trouble:
+            print(f"{self.run.root.name}: step {trainer.done}: {trouble}", file=sys.stderr)
+            self.warned = True
 
     def _begin(self) -> None:
         self.sums: torch.Tensor | None = None
         self.aux_loss, self.steps, self.lr = 0.0, 0, 0.0
         self.window_started = time.monotonic()
+
+
+def _law(trainer: Trainer) -> dict[str, Any] | None:
+    """Zipf–Mandelbrot fit of rank against running density."""
+    densities = trainer.statistics.densities()
+    if int((densities > 0).sum()) < MIN_LIVE:
+        return None
+    return asdict(fit_zipf(densities, points=FIT_POINTS))

@@ -47,6 +47,17 @@ def recorded_corpus(run: Path) -> CorpusConfig:
     return corpus
 
 
+def written_sites(config: DictionaryConfig) -> tuple[Site, ...]:
+    """Where a dictionary's reconstruction goes: its own site, or a transcoder's target sites, in that order."""
+    return tuple(Site.parse(site) for site in config.target_sites)
+
+
+def written_before_read(config: DictionaryConfig) -> Site | None:
+    """A target that the model computes before the site that the dictionary reads, so that nothing read can change it."""
+    read = Site.parse(config.site)
+    return next((s for s in written_sites(config) if Site(s.layer, s.kind) < Site(read.layer, read.kind)), None)
+
+
 def check_fit(name: str, config: DictionaryConfig, site: Site, model: LanguageModel) -> None:
     """Refuse to use at `site` of this model a dictionary that was trained on another.
 
@@ -60,6 +71,14 @@ def check_fit(name: str, config: DictionaryConfig, site: Site, model: LanguageMo
             f"{name}: the dictionary reads {config.d_in} numbers, but {site} of {model.name} has "
             f"{model.width(site)}; {advice}"
         )
+    for target in config.targets:
+        written = Site.parse(target.site)
+        model.check(written)
+        if model.width(written) != target.width:
+            raise UserError(
+                f"{name}: the dictionary writes {target.width} numbers to {written}, which has "
+                f"{model.width(written)} in {model.name}; {advice}"
+            )
     if config.tokenizer_fingerprint and config.tokenizer_fingerprint != model.tokenizer_fingerprint:
         raise UserError(
             f"{name}: the dictionary was trained with another tokenizer than that of {model.name}; {advice}"

@@ -1,59 +1,138 @@
-"""`saelab train`: from settings to a finished run directory; the same call again continues an unfinished one."""
+"""One run directory: taken up where it was left, fed batch by batch, and finished into a dictionary."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
-import saelab
-from saelab.activations.source import ActivationSource
-from saelab.config import config_digest, differences, read_yaml, to_yaml
+from saelab.activations.batch import ActivationBatch
+from saelab.activations.source import Origin
+from saelab.config import build, config_digest, differences, read_yaml, to_yaml
 from saelab.dictionaries.calibration import TOLERANCE, active_per_token, calibrated
-from saelab.dictionaries.config import DictionaryConfig, FeatureChoice, MutualChoice
+from saelab.dictionaries.config import FeatureChoice, MutualChoice
 from saelab.dictionaries.dictionary import Dictionary
-from saelab.disk import RunPaths, exclusive, require_free_space, write_text
+from saelab.disk import RunPaths, read_jsonl, write_text
 from saelab.errors import UserError
-from saelab.progress import track
 from saelab.training import checkpoint
 from saelab.training.config import TrainConfig
-from saelab.training.initial import initial_weights, input_scale
+from saelab.training.finish import finished_dictionary
 from saelab.training.log import MetricsLog
-from saelab.training.plan import bytes_on_disk, open_for
 from saelab.training.trainer import DivergedError, Trainer
 
 SAMPLE_TOKENS = 65_536  # for the input scale and the geometric median
-GOLDEN_TOKENS = 16
 CHECK_BATCHES = 16  # fresh batches on which the inference rule is checked
 
+Stage = Literal["waiting", "training", "checking", "finished", "diverged"]
 
-def train(config: TrainConfig, out: Path, overwrite: bool = False) -> Path:
-    """Train one dictionary into the run directory `out` and return it.
 
-    A finished run with the same settings is left alone; an unfinished one continues from its last checkpoint and ends
-    with the weights an uninterrupted run would have (bit for bit on the CPU); other settings are refused.
+class Run:
+    """A training and its directory. It knows nothing of others that may share its pass.
 
-    Raises:
-        UserError: settings that can't be met, a run made with other settings, or a loss that is not a number.
+    Attributes:
+        name: what people are told about it under; left out, its folder's.
+        state: what a resumed run continues from; None for a new one.
+        said: the last line of its metrics.
+        trouble: why it diverged.
     """
-    run = RunPaths(out)
-    with exclusive(run.lock):
-        if overwrite:
-            discard(run)
-        _require_same_settings(run, config)
-        if run.dictionary.exists():
-            return out
-        source = open_for(config)
-        require_free_space(out, bytes_on_disk(config, source.d_in), f"the run {out}")
-        write_text(run.config, to_yaml(config))  # only now: settings that can't be met leave no run behind
-        trainer = _begin_or_resume(config, run, source)
-        _loop(config, run, source, trainer)
-        dictionary = keeping_its_budget(finished_dictionary(trainer, source), config, source)
-        dictionary.to("cpu").save(run.dictionary, source.sample(GOLDEN_TOKENS).cpu())
-    return out
+
+    def __init__(self, directory: Path, config: TrainConfig, name: str = "") -> None:
+        self.config, self.paths, self.name = config, RunPaths(directory), name or directory.name
+        self.stage: Stage = "finished" if self.paths.dictionary.exists() else "waiting"
+        self.state = None if self.stage == "finished" else checkpoint.latest_state(self.paths)
+        if self.state is not None and self.state.config_digest != config_digest(config):
+            raise UserError(f"{self.paths.checkpoints} belongs to other settings; use --overwrite to start anew")
+        self.said: Mapping[str, Any] = next(reversed(read_jsonl(self.paths.metrics)), {})
+        self.trouble: DivergedError | None = None
+        # Thresholds are checked on the batches behind the last.
+        self.checks = CHECK_BATCHES if isinstance(config.sae.allocation, MutualChoice | FeatureChoice) else 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it wants more batches."""
+        return self.stage not in ("finished", "diverged")
+
+    @property
+    def done(self) -> int:
+        """Steps on disk, before it has begun."""
+        return self.state.step if self.state is not None else 0
+
+    @property
+    def sample_tokens(self) -> int:
+        """Tokens whose activations a new run wants to see before it starts."""
+        return min(SAMPLE_TOKENS, self.config.tokens) if self.state is None else 0
+
+    def begin(
+        self, origin: Origin, golden: ActivationBatch, sample: ActivationBatch | None, target_widths: tuple[int, ...]
+    ) -> None:
+        """Make the trainer: from a sample of activations, or from the last checkpoint.
+
+        Args:
+            golden: a few inputs whose codes are stored with the dictionary.
+            sample: `sample_tokens` of its activations; None for a run that continues.
+        """
+        if sample is not None:
+            self.trainer = Trainer.begin(self.config, sample, target_widths)
+        else:
+            assert self.state is not None  # it continues
+            tensors = checkpoint.read(self.paths, self.state).tensors
+            self.trainer = Trainer.resume(self.config, tensors, self.state.step, golden.x.device)
+        write_text(self.paths.config, to_yaml(self.config))  # only now: what can't be met leaves no run behind
+        checkpoint.rewind_metrics(self.paths, self.done)
+        self.origin, self.golden = origin, golden
+        self.log = MetricsLog(self.paths)
+        self.fresh: list[Float[Tensor, "B d"]] = []
+        self.stage = "training"
+
+    def wants(self, number: int) -> bool:
+        """Whether the batch of this number is its next one."""
+        return self.is_open and number == self.trainer.done + len(self.fresh)
+
+    def take(self, batch: ActivationBatch) -> bool:
+        """Train on the next batch, or keep it to check the finished weights on.
+
+        Returns:
+            Whether a checkpoint is due.
+        """
+        if self.trainer.done == self.config.steps:
+            self.fresh.append(batch.x)
+            return False
+        try:
+            self.log.add(self.trainer.step(batch))
+        except DivergedError as trouble:
+            self.stage, self.trouble = "diverged", trouble
+            return True
+        done, last = self.trainer.done, self.trainer.done == self.config.steps
+        due = done % max(1, self.config.checkpoint_every // self.config.batch) == 0
+        if due or last or done % self.config.log_every == 0:
+            self.said = self.log.write(self.trainer) or self.said
+        self.stage = "checking" if last else "training"
+        return due and not last
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has taken its last batch and only has to be finished."""
+        return self.stage == "checking" and len(self.fresh) == self.checks
+
+    def save(self, bookmarks: list[dict[str, Any]]) -> None:
+        """Write a checkpoint."""
+        state = checkpoint.State(self.trainer.done, config_digest(self.config), bookmarks)
+        checkpoint.save(self.paths, checkpoint.Checkpoint(state, self.trainer.state()))
+
+    def finish(self) -> None:
+        """Write the dictionary."""
+        dictionary = keeping_its_budget(finished_dictionary(self.trainer, self.origin), self.fresh, self.name)
+        dictionary.to("cpu").save(self.paths.dictionary, self.golden.x.cpu())
+        self.stage = "finished"
+
+    def let_go(self) -> None:
+        """Free the memory of a run that is no longer open."""
+        del self.trainer, self.fresh, self.golden
 
 
 def discard(run: RunPaths) -> None:
@@ -64,10 +143,11 @@ def discard(run: RunPaths) -> None:
         path.unlink(missing_ok=True)
 
 
-def _require_same_settings(run: RunPaths, config: TrainConfig) -> None:
+def require_same_settings(run: RunPaths, config: TrainConfig) -> None:
+    """Refuse to continue a run that was made with others."""
     if not run.config.exists():
         return
-    changed = differences(read_yaml(run.config), config.model_dump(mode="json"))
+    changed = differences(_as_of_now(read_yaml(run.config)), config.model_dump(mode="json"))
     if changed:
         raise UserError(
             f"{run.root} was made with other settings ({'; '.join(changed[:3])}{'; …' if len(changed) > 3 else ''}); "
@@ -75,76 +155,26 @@ def _require_same_settings(run: RunPaths, config: TrainConfig) -> None:
         )
 
 
-def _begin_or_resume(config: TrainConfig, run: RunPaths, source: ActivationSource) -> Trainer:
-    saved = checkpoint.latest(run)
-    if saved is None:
-        sample = source.sample(min(SAMPLE_TOKENS, config.tokens))
-        scale = input_scale(sample)
-        trainer = Trainer(config, initial_weights(sample * scale, config.sae.d_sae, config.seed), scale)
-        checkpoint.rewind_metrics(run, 0)
-        return trainer
-    if saved.config_digest != config_digest(config):
-        raise UserError(f"{run.checkpoints} belongs to other settings than {run.config}; use --overwrite to start anew")
-    blank = torch.zeros(config.sae.d_sae, source.d_in, device=source.device)
-    trainer = Trainer(config, initial_weights(blank[:1], config.sae.d_sae, config.seed), saved.scale)
-    trainer.restore(saved.tensors, saved.step)
-    checkpoint.rewind_metrics(run, saved.step)
-    return trainer
+def _as_of_now(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier saelab wrote, with the defaults of keys that it did not know."""
+    try:
+        return build(TrainConfig, settings, where="").model_dump(mode="json")
+    except UserError:
+        return settings
 
 
-def _loop(config: TrainConfig, run: RunPaths, source: ActivationSource, trainer: Trainer) -> None:
-    every = max(1, config.checkpoint_every // config.batch)
-    log = MetricsLog(run)
-    with track(config.steps * config.batch, "train", done=trainer.done * config.batch) as bar:
-        batches = source.batches(config.batch, config.seed, start=trainer.done)
-        while trainer.done < config.steps:
-            try:
-                log.add(trainer.step(next(batches)))
-            except DivergedError:
-                _save(config, run, trainer)
-                raise
-            at_checkpoint = trainer.done % every == 0
-            note = log.write(trainer) if at_checkpoint or trainer.done % config.log_every == 0 else ""
-            bar.advance(config.batch, note)
-            if at_checkpoint and trainer.done < config.steps:
-                _save(config, run, trainer)
-        log.write(trainer)
-
-
-def _save(config: TrainConfig, run: RunPaths, trainer: Trainer) -> None:
-    checkpoint.save(
-        run, checkpoint.Checkpoint(trainer.done, trainer.scale, config_digest(config), trainer.state())
-    )  # fmt: skip
-
-
-def finished_dictionary(trainer: Trainer, source: ActivationSource) -> Dictionary:
-    """What the run leaves behind: the weights, the inference rule, and where it all comes from."""
-    config, sae = trainer.config, trainer.config.sae
-    threshold = torch.empty(0)
-    if isinstance(sae.allocation, FeatureChoice):
-        threshold = trainer.statistics.latent_thresholds()
-    elif isinstance(sae.allocation, MutualChoice):
-        threshold = torch.full((sae.d_sae,), trainer.statistics.global_threshold())
-    origin = source.origin
-    description = DictionaryConfig(
-        architecture=sae.architecture, d_in=source.d_in, d_sae=sae.d_sae, k=sae.k,
-        affinity=sae.affinity, allocation=sae.allocation, rule="threshold" if threshold.numel() else "topk",
-        scale=trainer.scale, site=origin.site, model=origin.model, model_fingerprint=origin.model_fingerprint,
-        tokenizer_fingerprint=origin.tokenizer_fingerprint, policy=origin.policy.model_dump(mode="json"),
-        tokens_trained=trainer.done * config.batch, saelab_version=saelab.__version__,
-    )  # fmt: skip
-    return Dictionary(**trainer.weights.named(), threshold=threshold.float(), config=description)
-
-
-def keeping_its_budget(dictionary: Dictionary, config: TrainConfig, source: ActivationSource) -> Dictionary:
+def keeping_its_budget(dictionary: Dictionary, fresh: list[Float[Tensor, "B d"]], name: str) -> Dictionary:
     """Check on tokens it was not trained on that the inference rule keeps about k latents, and calibrate it if not."""
-    if dictionary.config.rule != "threshold":
+    if not fresh:
         return dictionary
-    fresh = islice(source.batches(config.batch, config.seed, start=config.steps), CHECK_BATCHES)
-    x = [batch.x for batch in fresh]
-    active = active_per_token(dictionary, x)
-    if abs(active - config.sae.k) <= TOLERANCE * config.sae.k:
+    k, active = dictionary.config.k, active_per_token(dictionary, fresh)
+    if abs(active - k) <= TOLERANCE * k:
         return dictionary
-    print(f"train: the running thresholds keep {active:.2f} latents per token instead of {config.sae.k}; "
-          "calibrated on fresh tokens", file=sys.stderr)  # fmt: skip
-    return calibrated(dictionary, x)
+    found = f"{name}: the running thresholds keep {active:.2f} latents per token instead of {k}"
+    try:
+        dictionary = calibrated(dictionary, fresh)
+    except UserError as trouble:
+        print(f"{found}; they stay, as {trouble}", file=sys.stderr)
+        return dictionary
+    print(f"{found}; calibrated on fresh tokens", file=sys.stderr)
+    return dictionary

@@ -1,26 +1,32 @@
-"""The training step of every dictionary: affinity, allocation, reconstruction, auxiliary loss, Adam."""
+"""The training step of every dictionary: gate, reconstruction, auxiliary loss, Adam."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from saelab.activations.batch import ActivationBatch
-from saelab.dictionaries import affinity
-from saelab.dictionaries.allocation import FeatureAllocation, MutualAllocation, TokenAllocation, budget_shares
-from saelab.dictionaries.config import FeatureChoice, GradientAffinity, TokenChoice
+from saelab.dictionaries.config import Gated, JumpRelu, Relu
 from saelab.errors import UserError
 from saelab.kernels.backend import choose
 from saelab.kernels.codes import SparseCodes
+from saelab.training.concentration import Concentration
 from saelab.training.config import NoAux, TrainConfig
 from saelab.training.deficit import Deficit
-from saelab.training.gradients import Gradients, auxiliary_gradients, reconstruction_gradients
-from saelab.training.initial import Weights
+from saelab.training.gates.budgeted import BudgetedGate
+from saelab.training.gates.gate import Gate, GateInput
+from saelab.training.gates.gated import GatedGate
+from saelab.training.gates.jumprelu import JumpReluGate
+from saelab.training.gates.relu import ReluGate
+from saelab.training.gradients import Gradients, auxiliary_gradients, step_gradients
+from saelab.training.initial import Scaling, Weights, initial_weights
 from saelab.training.optimizer import UnitNormAdam
+from saelab.training.reconstruction import reconstruct
 from saelab.training.statistics import LatentStatistics
 
 
@@ -30,9 +36,21 @@ class StepResult:
 
     squared_error: Tensor
     squared_deviation: Tensor
-    active: Tensor
+    concentration: Concentration
+    penalty: Tensor | float
     aux_loss: float
     lr: float
+
+
+class Look(NamedTuple):
+    """What one batch says."""
+
+    gradients: Gradients
+    codes: SparseCodes
+    squared_error: Tensor
+    squared_deviation: Tensor
+    penalty: Tensor | float
+    aux_loss: float
 
 
 class DivergedError(UserError):
@@ -42,114 +60,133 @@ class DivergedError(UserError):
 class Trainer:
     """Everything that changes while one dictionary is trained, and the step that changes it.
 
-    Inputs are scaled by `scale` first. Shape legend: B = batch tokens · d = d_in · F = d_sae.
+    Shape legend: B = batch tokens · d = d_in · F = d_sae.
     """
 
-    def __init__(self, config: TrainConfig, weights: Weights, scale: float) -> None:
-        self.config, self.weights, self.scale = config, weights, scale
-        self.optimizer = UnitNormAdam(weights, config.optimizer)
+    def __init__(self, config: TrainConfig, weights: Weights, scaling: Scaling) -> None:
+        self.config, self.weights, self.scaling = config, weights, scaling
         self.statistics = LatentStatistics(config.sae.d_sae, weights.W_enc.device)
-        self.backend = choose(config.backend)
+        self.gate = self._gate()
+        weights.extra = self.gate.extra(weights)
+        self.optimizer = UnitNormAdam(weights, config.optimizer)
+        self.backend = choose(config.backend, weights.W_enc.device)
         aux = config.sae.aux
         self.deficit = None if isinstance(aux, NoAux) else Deficit(aux, config.sae.dead_after)
-        self.allocation = self._first_allocation()
+        self.prefix_ends = config.sae.prefix_ends()
         self.done = 0  # steps
+
+    @classmethod
+    def begin(cls, config: TrainConfig, sample: ActivationBatch, target_widths: tuple[int, ...] = ()) -> Trainer:
+        """A new training: scales and first weights come from a sample of its activations.
+
+        Args:
+            target_widths: of a transcoder's target sites, one behind the other in `sample.target`.
+        """
+        scaling = Scaling.of(sample, target_widths)
+        x, target = scaling.apply(sample)
+        weights = initial_weights(x, config.sae.d_sae, config.seed, target if target_widths else None)
+        trainer = cls(config, weights, scaling)
+        trainer.gate.temper(weights)
+        return trainer
+
+    @classmethod
+    def resume(
+        cls, config: TrainConfig, state: dict[str, Tensor], done: int, device: torch.device | str = "cpu"
+    ) -> Trainer:
+        """The training that `state` was taken of, after `done` steps; it goes on to the same weights."""
+        state = {name: tensor.to(device) for name, tensor in state.items()}
+        matrices = {name: state[f"weights.{name}"] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+        weights = Weights(**matrices, input_centre=state.get("weights.input_centre"))
+        trainer = cls(config, weights, Scaling.from_state(state))
+        trainer._restore(state, done)
+        return trainer
 
     def step(self, batch: ActivationBatch) -> StepResult:
         """Take one batch in and move the weights.
 
         Raises:
-            DivergedError: the reconstruction error is NaN or infinite; nothing was changed.
+            DivergedError: the reconstruction error is NaN or infinite; the weights were not changed.
         """
-        self._enter_feature_phase()
-        weights = self.weights
-        x = batch.x * self.scale
-        centred = x - weights.b_dec
+        seen = self.look(batch)
+        lr = self.optimizer.step(seen.gradients, self.done, self.config.steps)
+        self.statistics.update(seen.codes)
+        self.done += 1
+        return StepResult(
+            seen.squared_error, seen.squared_deviation, Concentration.of(seen.codes), seen.penalty, seen.aux_loss, lr
+        )
+
+    def look(self, batch: ActivationBatch) -> Look:
+        """Forward and backward of one batch, without moving the weights."""
+        weights, backend, progress = self.weights, self.backend, self.done / self.config.steps
+        x, target = self.scaling.apply(batch)
+        centred = x - weights.centre
         z = torch.nn.functional.linear(centred, weights.W_enc, weights.b_enc)  # [B, F]: the one dense product
-        codes, slope = self.select(z, batch.gradient)
-        error = x - (self.backend.decode(codes, weights.W_dec) + weights.b_dec)
-        squared_error = error.square().sum()
+        given = GateInput(weights, z, target, batch.gradient, self.config.sae.k_at(progress), progress, backend)
+        kept = self.gate.open(given)
+        reconstruction = reconstruct(kept.codes, weights, target, self.prefix_ends, backend)
+        squared_error = self._finite(reconstruction.error.square().sum())
+        flow = self.gate.backward(given, kept, reconstruction.grad_f, reconstruction.grad_x_hat)
+        gradients = step_gradients(weights, centred, kept.codes, reconstruction, flow, backend)
+        aux_loss = self._auxiliary(centred, z, reconstruction.error, gradients, progress)
+        deviation = (target - target.mean(0)).square().sum()
+        return Look(gradients, kept.codes, squared_error, deviation, flow.penalty, aux_loss)
+
+    def _finite(self, squared_error: Float[Tensor, ""]) -> Float[Tensor, ""]:
         if not torch.isfinite(squared_error):
             raise DivergedError(
                 f"the loss became {float(squared_error)} at step {self.done}; "
                 "lower optimizer.lr or look for non-finite activations"
             )
-        grad_x_hat = error * (-2 / error.numel())  # of the mean squared error
-        gradients = reconstruction_gradients(weights, centred, codes, slope, grad_x_hat, self.backend)
-        aux_loss = self._auxiliary(centred, z, error, gradients)
-        lr = self.optimizer.step(gradients, self.done, self.config.steps)
-        self.statistics.update(codes)
-        self.done += 1
-        deviation = (x - x.mean(0)).square().sum()
-        return StepResult(squared_error, deviation, (codes.values > 0).sum(), aux_loss, lr)
-
-    def select(self, z: Float[Tensor, "B F"], gradient: Float[Tensor, "B d"] | None) -> tuple[SparseCodes, Tensor]:
-        """Spend the budget; returns kept activations f and the slope df/dz of each."""
-        sae = self.config.sae
-        scores = affinity.scores(sae.affinity, z, gradient, self.weights.W_dec)
-        codes = self.allocation.select(scores, sae.k, self.backend)
-        kept_z = codes.values if scores is z else z[codes.row_ids, codes.latents]
-        open_gate = (kept_z > 0).to(kept_z.dtype)
-        slope = open_gate
-        if isinstance(sae.affinity, GradientAffinity) and sae.affinity.value == "affinity" and scores is not z:
-            slope = open_gate * torch.where(kept_z != 0, codes.values / kept_z, 1.0)  # 1 + β|g|, a constant
-        kept = codes.with_values((kept_z * slope).relu())
-        if isinstance(sae.allocation, FeatureChoice) and sae.allocation.straight_through:
-            slope = torch.where(kept_z > 0, slope, 1.0)
-        return kept, slope
+        return squared_error
 
     def _auxiliary(
-        self, centred: Float[Tensor, "B d"], z: Float[Tensor, "B F"], error: Float[Tensor, "B d"], gradients: Gradients
+        self,
+        centred: Float[Tensor, "B d"],
+        z: Float[Tensor, "B F"],
+        error: Float[Tensor, "B d_out"],
+        gradients: Gradients,
+        progress: float,
     ) -> float:
         if self.deficit is None:
             return 0.0
         aux = self.deficit.aux
-        k_aux = aux.k_aux or nearest_power_of_two(centred.shape[1] / 2)
+        k_aux = aux.k_aux or nearest_power_of_two(error.shape[1] / 2)
+        risen = min(1.0, progress / aux.warmup_fraction) if aux.warmup_fraction else 1.0
         return auxiliary_gradients(
             self.weights, centred, z, error, self.deficit(self.statistics, self.done),
-            k_aux, aux.coefficient, gradients, self.backend,
+            k_aux, aux.coefficient * risen, gradients, self.backend,
         )  # fmt: skip
 
-    def _first_allocation(self) -> TokenAllocation | MutualAllocation | FeatureAllocation:
-        choice = self.config.sae.allocation
-        if isinstance(choice, TokenChoice):
-            return TokenAllocation()
-        if isinstance(choice, FeatureChoice) and choice.warmup_fraction == 0:
-            return FeatureAllocation(budget_shares(choice, self.statistics.densities()))
-        return MutualAllocation()  # also phase 1 of feature choice: densities settle first
-
-    def _enter_feature_phase(self) -> None:
-        choice = self.config.sae.allocation
-        if not isinstance(choice, FeatureChoice) or isinstance(self.allocation, FeatureAllocation):
-            return
-        if self.done >= choice.warmup_fraction * self.config.steps:
-            self.allocation = FeatureAllocation(budget_shares(choice, self.statistics.densities()))
-            self.statistics.forget_thresholds()
+    def _gate(self) -> Gate:
+        sae, weights = self.config.sae, self.weights
+        device = weights.W_enc.device
+        match sae.allocation:
+            case Relu() as choice:
+                return ReluGate(choice, sae, device)
+            case JumpRelu() as choice:
+                return JumpReluGate(choice, sae, weights.W_enc.shape[1], device)
+            case Gated() as choice:
+                return GatedGate(choice, sae, device)
+            case _:
+                return BudgetedGate(sae, self.statistics)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint must hold, as flat named tensors."""
         tensors = {f"weights.{name}": tensor for name, tensor in self.weights.named().items()}
-        tensors |= self.optimizer.state() | self.statistics.state()
-        if self.deficit is not None:
-            tensors |= self.deficit.state()
-        if isinstance(self.allocation, FeatureAllocation):
-            tensors |= {"allocation.shares": self.allocation.shares, "allocation.carry": self.allocation.carry}
-        return tensors
+        if self.weights.input_centre is not None:
+            tensors["weights.input_centre"] = self.weights.input_centre
+        tensors |= self.scaling.state() | self.optimizer.state() | self.statistics.state() | self.gate.state()
+        return tensors | (self.deficit.state() if self.deficit is not None else {})
 
-    def restore(self, tensors: dict[str, Tensor], done: int) -> None:
-        """Continue exactly where `state` was taken, after `done` steps."""
+    def _restore(self, state: dict[str, Tensor], done: int) -> None:
         self.done = done
-        for name, tensor in self.weights.named().items():
-            tensor.copy_(tensors[f"weights.{name}"])
-        on_device = {name: tensor.to(self.weights.W_enc.device) for name, tensor in tensors.items()}
-        self.optimizer.restore(on_device)
-        self.statistics.restore(on_device)
+        for name, tensor in self.weights.extra.items():
+            tensor.copy_(state[f"weights.{name}"])
+        self.optimizer.restore(state)
+        self.statistics.restore(state)
+        self.gate.restore(state)
         if self.deficit is not None:
-            self.deficit.restore(tensors)
-        if "allocation.shares" in tensors:
-            self.allocation = FeatureAllocation(tensors["allocation.shares"])
-            # As they were: dividing by their sum once more could change a last bit.
-            self.allocation.shares, self.allocation.carry = tensors["allocation.shares"], tensors["allocation.carry"]
+            self.deficit.restore(state)
 
 
 def nearest_power_of_two(number: float) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from saelab.activations import ActivationStream, HarvestConfig, ShardReader
+from saelab.activations import ActivationStream, Feed, HarvestConfig, ShardReader
 from saelab.activations.harvest import harvest
 from saelab.corpora import CorpusConfig, TokenPolicy
 from saelab.corpora.microworld import Microworld
@@ -72,10 +72,11 @@ def harvested(
 def stream(model: LanguageModel, text: CorpusConfig) -> Callable[..., ActivationStream]:
     """Streams of the small corpus; every call makes a fresh one."""
 
-    def make(**changes: Any) -> ActivationStream:
-        options: dict[str, Any] = {"corpus": text, "policy": POLICY, "site": SITE, "buffer_tokens": 1000, "rows": 8}
-        options |= changes
-        return ActivationStream(model, options.pop("corpus"), options.pop("policy"), options.pop("site"), **options)
+    def make(*feeds: Feed, **changes: Any) -> ActivationStream:
+        options: dict[str, Any] = {"corpus": text, "policy": POLICY, "buffer_tokens": 1000, "rows": 8, **changes}
+        return ActivationStream(
+            model, options.pop("corpus"), options.pop("policy"), feeds or (Feed(SITE),), **options
+        )  # fmt: skip
 
     return make
 
@@ -84,7 +85,7 @@ def stream(model: LanguageModel, text: CorpusConfig) -> Callable[..., Activation
 def reader(harvested: Path) -> Callable[..., ShardReader]:
     """Readers of the harvest; every call makes a fresh one."""
 
-    def make(**changes: Any) -> ShardReader:
-        return ShardReader(harvested, changes.pop("site", SITE), **{"buffer_tokens": 1000, **changes})
+    def make(*feeds: Feed, **changes: Any) -> ShardReader:
+        return ShardReader(harvested, feeds or (Feed(SITE),), **{"buffer_tokens": 1000, **changes})
 
     return make

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from saelab.activations import ShardReader
+from saelab.activations import Feed, ShardReader
 from saelab.activations.harvest import harvest
 from saelab.activations.reader import BLOCK
 from saelab.errors import UserError
@@ -24,7 +24,7 @@ from tests.activations.test_harvest import unfinish
 def test_an_epoch_delivers_every_kept_token_once(reader: Callable[..., ShardReader]):
     source = reader()
     batches = islice(source.batches(100, seed=5), source.n_tokens * 2 // 100)
-    tokens = torch.cat([batch.tokens for batch in batches])
+    tokens = torch.cat([batch.tokens for (batch,) in batches])
     assert torch.equal(tokens[: source.n_tokens].sort().values, torch.arange(source.n_tokens))
     assert not torch.equal(tokens[:1000], tokens[source.n_tokens : source.n_tokens + 1000])
 
@@ -32,7 +32,7 @@ def test_an_epoch_delivers_every_kept_token_once(reader: Callable[..., ShardRead
 def test_a_group_mixes_as_many_places_as_it_claims(reader: Callable[..., ShardReader]):
     """A buffer of 8 blocks holds tokens of at least 8 blocks of the text, and they lie far apart."""
     source = reader(buffer_tokens=8 * BLOCK)
-    tokens = next(source.batches(8 * BLOCK, seed=0)).tokens
+    tokens = next(source.batches(8 * BLOCK, seed=0))[0].tokens
     places = (tokens // BLOCK).unique()
     assert len(places) >= 8
     assert (places[1:] - places[:-1] > 1).any()
@@ -40,25 +40,25 @@ def test_a_group_mixes_as_many_places_as_it_claims(reader: Callable[..., ShardRe
 
 def test_scale_is_the_manifests(reader: Callable[..., ShardReader]):
     source = reader()
-    sample = source.sample(source.n_tokens)
-    assert source.scale == pytest.approx((16 / sample.square().sum(1).mean().item()) ** 0.5, rel=1e-5)
+    sample = source.sample(source.n_tokens)[0].x
+    assert source.scale(SITE) == pytest.approx((16 / sample.square().sum(1).mean().item()) ** 0.5, rel=1e-5)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, harvested: Path, settings, model: LanguageModel):
     with pytest.raises(UserError, match=r"no activations of site blocks\.1\.resid_post; it has blocks\.0"):
-        ShardReader(harvested, Site.parse("blocks.1.resid_post"))
+        ShardReader(harvested, [Feed(SITE, (Site.parse("blocks.1.resid_post"),))])
     plain = harvest(settings(tokens=320), tmp_path / "plain", model=model)
     with pytest.raises(UserError, match="holds no gradients"):
-        ShardReader(plain, SITE, gradients=True)
+        ShardReader(plain, [Feed(SITE), Feed(SITE, gradients=True)])
     with pytest.raises(UserError, match="no directory of activations"):
-        ShardReader(tmp_path, SITE)
+        ShardReader(tmp_path, [Feed(SITE)])
 
 
 def test_an_unfinished_harvest_is_not_read(tmp_path: Path, harvested: Path):
     out = Path(shutil.copytree(harvested, tmp_path / "copy"))
     unfinish(out, 2)
     with pytest.raises(UserError, match="unfinished harvest"):
-        ShardReader(out, SITE)
+        ShardReader(out, [Feed(SITE)])
 
 
 def test_missing_and_damaged_shards_are_named(tmp_path: Path, harvested: Path):
@@ -66,10 +66,10 @@ def test_missing_and_damaged_shards_are_named(tmp_path: Path, harvested: Path):
     shard = out / str(SITE) / "x-00004.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"x-00004\.safetensors is damaged"):
-        ShardReader(out, SITE).sample(6400)
+        ShardReader(out, [Feed(SITE)]).sample(6400)
     shard.unlink()
     with pytest.raises(UserError, match=r"shard 4: .* is missing"):
-        ShardReader(out, SITE)
+        ShardReader(out, [Feed(SITE)])
 
 
 def anonymous_kib() -> int:
@@ -90,9 +90,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path, harvested: Path):
     (out / "manifest.json").write_text(json.dumps(content))
     grown: list[int] = []
     for directory in (harvested, out):
-        source = ShardReader(directory, SITE, buffer_tokens=4096)
+        source = ShardReader(directory, [Feed(SITE)], buffer_tokens=4096)
         before = anonymous_kib()
-        for batch in islice(source.batches(1024, seed=0), source.n_tokens // 1024):
+        for (batch,) in islice(source.batches(1024, seed=0), source.n_tokens // 1024):
             assert batch.x.shape == (1024, 16)
         grown.append(anonymous_kib() - before)
     assert grown[1] < grown[0] + 4096

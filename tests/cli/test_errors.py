@@ -63,7 +63,7 @@ def test_missing_config_file(refuses, tmp_path) -> None:
 
 def test_more_active_latents_than_latents(refuses, small, tmp_path) -> None:
     sentence = refuses("train", *small, "--sae.k", 33, "--out", tmp_path / "run")
-    assert "k = 33" in sentence
+    assert "33 active latents" in sentence
     assert "d_sae = 32" in sentence
 
 

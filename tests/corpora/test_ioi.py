@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saelab.corpora import CorpusConfig, is_endless, numbered_documents
 from saelab.corpora.microworld import Microworld, words
 from saelab.corpora.microworld.ioi import PATTERNS, TEMPLATES, IOIPrompt, ioi_prompt, sample_prompts
 from saelab.corpora.microworld.words import Person
@@ -98,3 +99,34 @@ def test_an_ioi_document_is_its_prompt_and_the_answer():
         assert found["ioi_answer"].start == found["ioi_end"].end + 1
         answer = {span.label for span in document.spans if span[:2] == found["ioi_answer"][:2]}
         assert "second_mention" in answer
+
+
+def corpus_texts(n: int, start: int = 0, **options: object) -> list[str]:
+    corpus = CorpusConfig(source="ioi", **options)  # type: ignore[arg-type]
+    return [document.text for _, document in islice(numbered_documents(corpus, start), n)]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_corpus_is_prompts_of_its_split_with_their_answers(split: words.Split):
+    places, objects = words.half(words.PLACES, split), words.half(words.OBJECTS, split)
+    people = {person.name: person for person in words.people_half(split)}
+    shapes = set()
+    for _, document in islice(numbered_documents(CorpusConfig(source="ioi", split=split)), 300):
+        at = {span.label: document.text[span.start : span.end] for span in document.spans}
+        template = 1 if "place" not in at else 2 if "lots of fun" in document.text else 3
+        spans = {span.label: span for span in document.spans}
+        pattern = "ABB" if spans["ioi_io"].start < spans["ioi_s1"].start else "BAB"
+        assert at.get("place", places[0]) in places
+        assert at.get("object", objects[0]) in objects
+        prompt = ioi_prompt(people[at["ioi_io"]], people[at["ioi_s1"]], template, pattern, at.get("place"),
+                            at.get("object"))  # fmt: skip
+        assert document.text == f"{prompt.text} {prompt.io}"
+        shapes.add((template, pattern))
+    assert shapes == {(template, pattern) for template in TEMPLATES for pattern in PATTERNS}
+
+
+def test_the_corpus_is_seeded_and_read_from_any_document():
+    assert is_endless(CorpusConfig(source="ioi"))
+    assert corpus_texts(30)[20:] == corpus_texts(10, start=20)
+    assert corpus_texts(10) != corpus_texts(10, seed=1)
+    assert not set(corpus_texts(200)) & set(corpus_texts(200, split="test"))

@@ -78,6 +78,30 @@ def test_rows_can_stay_inside_documents(three: CorpusConfig, eos_tokenizer: PreT
     assert rows.documents.tolist() == [[0] * 4, [2] * 4]
 
 
+def test_padding_fills_up_the_rows_of_single_documents(three: CorpusConfig, eos_tokenizer: PreTrainedTokenizerFast):
+    rows = rows_of(three, eos_tokenizer, TokenPolicy(context=4, cross_documents=False, pad=True, exclude_special=False))
+    # <sep> a b c fills a row; <sep> d and the h of the third document are filled up with the separator
+    assert rows.ids.tolist() == [[0, 1, 2, 3], [0, 4, 0, 0], [0, 5, 6, 7], [8, 0, 0, 0]]
+    assert rows.documents.tolist() == [[0] * 4, [1] * 4, [2] * 4, [2] * 4]
+    assert rows.offsets.tolist() == [[-1, 0, 1, 2], [-1, 0, -2, -2], [-1, 0, 1, 2], [3, -2, -2, -2]]
+    assert rows.real.tolist() == [[True] * 4, [True, True, False, False], [True] * 4, [True, False, False, False]]
+    assert rows.keep.tolist() == [[False, True, True, True], [False, True, False, False], [False, True, True, True],
+                                  [False] * 4]  # fmt: skip
+    assert rows.n_kept == 7
+    assert rows.next == Cursor(document=3, token=0, row=4)
+
+
+def test_padding_with_bos(three: CorpusConfig, bos_tokenizer: PreTrainedTokenizerFast):
+    rows = rows_of(three, bos_tokenizer, TokenPolicy(context=5, bos=True, cross_documents=False, pad=True))
+    assert rows.ids.tolist() == [[0, 1, 2, 3, 0], [0, 4, 0, 0, 0], [0, 5, 6, 7, 8]]
+    assert rows.real.tolist() == [[True] * 4 + [False], [True, True, False, False, False], [True] * 5]
+
+
+def test_padding_across_documents_is_refused():
+    with pytest.raises(ValueError, match="set cross_documents to false"):
+        TokenPolicy(context=4, pad=True)
+
+
 def test_documents_too_short_for_a_row_of_their_own(three: CorpusConfig, eos_tokenizer: PreTrainedTokenizerFast):
     with pytest.raises(UserError, match="fewer than 6 tokens in any one document"):
         next(pack(three, eos_tokenizer, TokenPolicy(context=6, cross_documents=False)))
@@ -109,7 +133,7 @@ documents = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=9).map(" ".j
     texts=documents,
     context=st.integers(2, 7),
     bos=st.booleans(),
-    cross=st.booleans(),
+    cross=st.sampled_from(["cross_documents", "within", "pad"]),
     rows=st.integers(1, 3),
     stop=st.integers(0, 9),
 )
@@ -119,12 +143,12 @@ def test_going_on_from_a_cursor_changes_nothing(
     texts: list[str],
     context: int,
     bos: bool,
-    cross: bool,
+    cross: str,
     rows: int,
     stop: int,
 ):
     corpus = corpus_of(tmp_path_factory.mktemp("pack") / "text.jsonl", [*texts, "a b c d e f g h a b c d"])
-    policy = TokenPolicy(context=context, bos=bos, cross_documents=cross)
+    policy = TokenPolicy(context=context, bos=bos, cross_documents=cross == "cross_documents", pad=cross == "pad")
     whole = list(pack(corpus, bos_tokenizer, policy, rows))
     stop = min(stop, len(whole) - 1)
     rest = list(pack(corpus, bos_tokenizer, policy, rows, cursor=whole[stop].start))
@@ -132,6 +156,7 @@ def test_going_on_from_a_cursor_changes_nothing(
         assert torch.equal(expected.ids, found.ids)
         assert torch.equal(expected.documents, found.documents)
         assert torch.equal(expected.offsets, found.offsets)
+        assert torch.equal(expected.keep, found.keep)
         assert expected.next == found.next
 
 
@@ -145,3 +170,28 @@ def test_rows_are_the_token_stream_cut_in_pieces(
     packed = torch.cat([rows.ids for rows in pack(corpus, eos_tokenizer, TokenPolicy(context=context), 2)])
     stream = [i for text in texts if text for i in (0, *(" abcdefgh".index(word) for word in text.split()))]
     assert packed.flatten().tolist() == stream[: len(stream) // context * context]
+
+
+@settings(deadline=None, max_examples=40)
+@given(texts=documents, context=st.integers(2, 7), bos=st.booleans(), rows=st.integers(1, 3))
+def test_padding_loses_no_token_of_any_document(
+    tmp_path_factory: pytest.TempPathFactory,
+    bos_tokenizer: PreTrainedTokenizerFast,
+    texts: list[str],
+    context: int,
+    bos: bool,
+    rows: int,
+):
+    corpus = corpus_of(tmp_path_factory.mktemp("pack") / "text.jsonl", [*texts, "a"])
+    policy = TokenPolicy(context=context, bos=bos, cross_documents=False, pad=True)
+    found: dict[int, list[int]] = {}
+    for chunk in pack(corpus, bos_tokenizer, policy, rows):
+        assert not (chunk.keep & ~chunk.real).any()
+        for ids, numbers, offsets in zip(chunk.ids, chunk.documents, chunk.offsets, strict=True):
+            assert numbers.unique().numel() == 1
+            assert torch.equal(offsets == -2, (offsets == -2).cummax(0).values)  # padding is on the right
+            text = found.setdefault(int(numbers[0]), [])
+            assert offsets[offsets >= 0].tolist() == [*range(len(text), len(text) + int((offsets >= 0).sum()))]
+            text += ids[offsets >= 0].tolist()
+    wanted = {i: [" abcdefgh".index(word) for word in text.split()] for i, text in enumerate([*texts, "a"]) if text}
+    assert found == wanted

@@ -38,6 +38,20 @@ def test_separators_carry_no_label(bytes_tokenizer: PreTrainedTokenizerFast):
         assert not label_rows(rows, corpus, bytes_tokenizer)[rows.offsets < 0].any()
 
 
+def test_prompts_of_ioi_are_labelled_and_their_padding_is_not(bytes_tokenizer: PreTrainedTokenizerFast):
+    corpus = CorpusConfig(source="ioi", split="test")
+    policy = TokenPolicy(context=120, cross_documents=False, pad=True)
+    rows = next(pack(corpus, bytes_tokenizer, policy, rows=20))
+    labels = label_rows(rows, corpus, bytes_tokenizer)
+    assert not labels[~rows.real].any()
+    answers = labels[..., list(LABELS).index("ioi_answer")]
+    assert answers.any(1).all()
+    for row, real, answer in zip(rows.ids, rows.real, answers, strict=True):
+        text = str(bytes_tokenizer.decode(row[real], skip_special_tokens=True))
+        assert text.endswith(str(bytes_tokenizer.decode(row[answer])).strip())
+        assert answer[real][-1]
+
+
 def test_other_corpora_have_no_labels(bytes_tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
     (tmp_path / "text.txt").write_text("Once upon a time there was a corpus without labels.")
     corpus = CorpusConfig(source=str(tmp_path / "text.txt"), held_out=1e-9)

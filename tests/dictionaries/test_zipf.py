@@ -49,3 +49,12 @@ def test_standard_errors_are_the_scatter_of_refits():
 def test_too_few_live_latents_are_refused():
     with pytest.raises(UserError, match="at least 4 latents"):
         fit_zipf(torch.tensor([0.5, 0.25, 0.125, 0.0]))
+
+
+def test_a_fit_to_some_ranks_is_the_fit_to_all():
+    noise = torch.randn(5000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    density = 0.2 * (torch.arange(1, 5001) + 8.0) ** -1.2 * (0.2 * noise).exp()
+    every, some = fit_zipf(density), fit_zipf(density, points=400)
+    assert some.s == pytest.approx(every.s, abs=3 * every.s_error)
+    assert some.q == pytest.approx(every.q, abs=3 * every.q_error)
+    assert fit_zipf(density, points=5000) == every

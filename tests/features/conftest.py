@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from saelab.corpora import CorpusConfig, TokenPolicy, pack
-from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, TokenChoice
+from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, Target, TokenChoice
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.features import FeatureIndex, IndexConfig, build_index
 from saelab.models import LanguageModel, Site
@@ -96,6 +96,25 @@ def make_dictionary(
 @pytest.fixture(scope="session")
 def random_run(make_dictionary: Callable[..., tuple[Path, Dictionary]]) -> tuple[Path, Dictionary]:
     return make_dictionary()
+
+
+@pytest.fixture
+def make_transcoder(
+    make_dictionary: Callable[..., tuple[Path, Dictionary]], model: LanguageModel, tmp_path: Path
+) -> Callable[[tuple[str, ...]], Path]:
+    """The random dictionary reading where it reads, and writing elsewhere."""
+
+    def build(targets: tuple[str, ...]) -> Path:
+        plain = make_dictionary()[1]
+        described = tuple(Target(site=t, width=model.width(Site.parse(t)), scale=0.7) for t in targets)
+        d_out = sum(target.width for target in described)
+        weights = torch.randn(D_SAE, d_out, generator=torch.Generator().manual_seed(3))
+        config = plain.config.model_copy(update={"targets": described})
+        transcoder = replace(plain, W_dec=weights, b_dec=torch.zeros(d_out), config=config)
+        transcoder.save(tmp_path / "run" / "dictionary", torch.randn(4, WIDTH))
+        return tmp_path / "run"
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -256,3 +256,25 @@ def test_a_thin_sample_of_rows_is_counted_for_coactivation(
     none = FeatureIndex(build_index(changed(small, out=tmp_path / "none", coactivation_pairs=0), model))
     assert none.summary["coactivation_tokens"] == 0
     assert none.coactive(9) == []
+
+
+@pytest.mark.parametrize(
+    ("targets", "reason"),
+    [
+        (("blocks.1.mlp_out",), None),  # is added to the residual stream
+        (("blocks.1.attn.z.head1",), "blocks.1.attn.z.head1 does not lie in the residual stream"),
+        (("blocks.1.mlp_out", "blocks.1.attn_out"), "writes to 2 sites"),
+    ],
+)
+def test_a_transcoder_is_indexed_by_what_it_reads(
+    make_transcoder: Callable[..., Path], stories: CorpusConfig, model: LanguageModel, targets: tuple[str, ...],
+    reason: str | None, config: IndexConfig, tmp_path: Path,
+) -> None:  # fmt: skip
+    settings = changed(config, **SMALL, run=make_transcoder(targets), out=tmp_path / "index")
+    index = FeatureIndex(build_index(settings, model))
+    plain = FeatureIndex(build_index(changed(config, **SMALL, out=tmp_path / "plain"), model))
+    assert [e.token for e in index.examples(3)] == [e.token for e in plain.examples(3)]
+    assert index.summary["has_logits"] == (reason is None)
+    assert reason is None or reason in index.summary["why_no_logits"]
+    assert bool(index.logits(3).promoted) == (reason is None)
+    assert len(index.neighbours(3)) == 10

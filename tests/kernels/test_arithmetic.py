@@ -1,55 +1,132 @@
-"""Decode and gradients at kept matches, against dense autograd in float64."""
+"""Decode, gradients and Adam at kept matches, against dense autograd and torch's own optimiser in float64."""
 
 import pytest
 import torch
+from torch import Tensor
 
+from saelab.kernels import dense, sparse
+from saelab.kernels.backend import AdamStep, Backend
 from saelab.kernels.codes import SparseCodes, concatenate
 from saelab.kernels.reference import ReferenceBackend
 from saelab.kernels.sparse import SparseBackend
 
 BACKENDS = pytest.mark.parametrize("backend", [ReferenceBackend(), SparseBackend()], ids=lambda b: b.name)
+# Shares of kept pairs below and above each threshold of `dense`, empty and full included.
+SHARES = [0.0, 0.02, 0.18, 0.5, 1.0]
 
 
-def ragged_codes(rows: int = 7, d_sae: int = 5) -> SparseCodes:
-    """Rows of 0 to 5 matches; latent 3 never gets one."""
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def ragged_codes(rows: int = 40, d_sae: int = 33, share: float = 0.5) -> SparseCodes:
+    """Rows of very different length; row 2 and latent 3 never get a match."""
     generator = torch.Generator().manual_seed(0)
-    mask = torch.rand(rows, d_sae, generator=generator) < 0.5
+    mask = torch.rand(rows, d_sae, generator=generator) < share
     mask[2], mask[:, 3] = False, False
-    return SparseCodes.from_mask(torch.randn(rows, d_sae, dtype=torch.float64, generator=generator), mask)
+    return SparseCodes.from_mask(random(rows, d_sae), mask)
 
 
 @BACKENDS
-def test_decode_is_the_dense_product(backend: SparseBackend) -> None:
-    codes = ragged_codes()
-    W_dec = torch.randn(5, 3, dtype=torch.float64)
+@pytest.mark.parametrize("share", SHARES)
+def test_decode_is_the_dense_product(backend: Backend, share: float) -> None:
+    codes, W_dec = ragged_codes(share=share), random(33, 5)
     torch.testing.assert_close(backend.decode(codes, W_dec), codes.to_dense() @ W_dec, rtol=1e-12, atol=1e-12)
 
 
 @BACKENDS
-def test_gradients_are_autograds(backend: SparseBackend) -> None:
-    codes = ragged_codes()
-    W_dec = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    dense = codes.to_dense().requires_grad_()
-    grad_x_hat = torch.randn(7, 3, dtype=torch.float64)
-    (dense @ W_dec).backward(grad_x_hat)
-    assert dense.grad is not None
+@pytest.mark.parametrize("share", SHARES)
+def test_gradients_are_autograds(backend: Backend, share: float) -> None:
+    codes = ragged_codes(share=share)
+    W_dec = random(33, 5).requires_grad_()
+    values = codes.to_dense().requires_grad_()
+    grad_x_hat = random(40, 5, seed=1)
+    (values @ W_dec).backward(grad_x_hat)
+    assert values.grad is not None
     assert W_dec.grad is not None
-    kept = dense.grad[codes.row_ids, codes.latents]
+    kept = values.grad[codes.row_ids, codes.latents]
     torch.testing.assert_close(backend.value_gradients(grad_x_hat, codes, W_dec.detach()), kept)
     torch.testing.assert_close(backend.row_gradients(codes, codes.values, grad_x_hat), W_dec.grad)
 
 
 @BACKENDS
-def test_no_match_at_all(backend: SparseBackend) -> None:
-    codes = SparseCodes.from_mask(torch.zeros(2, 4), torch.zeros(2, 4, dtype=torch.bool))
-    assert backend.decode(codes, torch.ones(4, 3)).tolist() == [[0.0] * 3] * 2
-    assert backend.row_gradients(codes, codes.values, torch.ones(2, 3)).abs().sum() == 0
-    assert backend.value_gradients(torch.ones(2, 3), codes, torch.ones(4, 3)).numel() == 0
+@pytest.mark.parametrize("share", SHARES)
+def test_gradients_of_some_rows(backend: Backend, share: float) -> None:
+    codes, inputs = ragged_codes(share=share), random(40, 5)
+    whole = backend.row_gradients(codes, codes.values, inputs)
+    for part in (range(33), range(4), range(3, 4), range(20, 33)):
+        some = backend.row_gradients(codes, codes.values, inputs, part)
+        torch.testing.assert_close(some, whole[part.start : part.stop], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_narrow_columns_and_small_tiles(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only large problems need, forced upon a small one: column blocks, and several dense tiles."""
+    monkeypatch.setattr(sparse, "REUSE", 0)
+    monkeypatch.setattr(sparse, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(sparse, "NARROWEST", 3)
+    monkeypatch.setattr(dense, "TILE_ELEMENTS", 100)
+    reference, backend = ReferenceBackend(), SparseBackend()
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    for share in SHARES:
+        codes = ragged_codes(share=share)
+        codes = codes.with_values(codes.values.to(dtype))
+        W_dec, grad = random(33, 8).to(dtype), random(40, 8, seed=1).to(dtype)
+        for one, other in (
+            (backend.decode(codes, W_dec), reference.decode(codes, W_dec)),
+            (backend.value_gradients(grad, codes, W_dec), reference.value_gradients(grad, codes, W_dec)),
+            (backend.row_gradients(codes, codes.values, grad), reference.row_gradients(codes, codes.values, grad)),
+        ):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+@BACKENDS
+@pytest.mark.parametrize("by_latent", [False, True])
+def test_pre_activations(backend: Backend, by_latent: bool) -> None:
+    for rows in (6, 2, 9):  # the buffer of one batch serves the next, smaller or larger
+        x, W, b = random(rows, 5), random(11, 5), random(11)
+        z = backend.pre_activations(x, W, b, by_latent)
+        torch.testing.assert_close(z, x @ W.T + b, rtol=1e-12, atol=1e-12)
+        assert (z.T if by_latent else z).is_contiguous()
+
+
+def test_fp32_products_keep_fp32_precision() -> None:
+    """Torch calls the fast path "bf16"; a rounded product would miss by 1e-3."""
+    x, W = random(64, 256), random(128, 256, seed=1)
+    z = SparseBackend().pre_activations(x.float(), W.float(), torch.zeros(128), by_latent=False)
+    assert ((z - x.float().double() @ W.float().double().T).abs().max() / z.abs().max()) < 1e-6
+
+
+@BACKENDS
+def test_passes_cover_every_latent_once(backend: Backend) -> None:
+    for d_sae in (1, 1024, 2500):
+        codes = SparseCodes.from_mask(torch.zeros(2, d_sae), torch.zeros(2, d_sae, dtype=torch.bool))
+        assert [latent for part in backend.passes(codes) for latent in part] == list(range(d_sae))
+
+
+@BACKENDS
+@pytest.mark.parametrize("unit_rows", [False, True])
+def test_adam_is_torchs(backend: Backend, unit_rows: bool) -> None:
+    weight = torch.nn.functional.normalize(random(6, 4), dim=1)
+    mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
+    expected = weight.clone().requires_grad_()
+    torchs = torch.optim.Adam([expected], lr=0.1, betas=(0.8, 0.99), eps=1e-3)
+    for number in range(1, 4):
+        gradient = random(6, 4, seed=number)
+        with torch.no_grad():
+            expected.grad = gradient.clone()
+            if unit_rows:
+                expected.grad -= (gradient * expected).sum(1, keepdim=True) * expected
+        torchs.step()
+        if unit_rows:
+            expected.data = torch.nn.functional.normalize(expected.data, dim=1)
+        backend.adam(weight, gradient, mean, square, AdamStep(number, 0.1, 0.8, 0.99, 1e-3), unit_rows)
+        torch.testing.assert_close(weight, expected.data, rtol=1e-12, atol=1e-12)
 
 
 def test_codes_survive_slicing_and_stacking() -> None:
     codes = ragged_codes()
-    again = concatenate([codes.take(0, 3), codes.take(3, 3), codes.take(3, 7)])
+    again = concatenate([codes.take(0, 3), codes.take(3, 3), codes.take(3, 40)])
     assert torch.equal(again.to_dense(), codes.to_dense())
 
 

@@ -180,3 +180,48 @@ def test_sites_that_the_model_lacks(gpt2, llama, parallel_neox):
     with pytest.raises(UserError, match="side by side"):
         parallel_neox.model.activations(parallel_neox.tokens(), [Site(0, "resid_mid")])
     llama.model.check(Site(0, "q", 3))
+
+
+def test_what_else_is_asked_for_changes_no_bit(family):
+    """Neither of activations nor of gradients, at any kind of site, heads of an earlier layer included."""
+    tokens = family.tokens()
+    sites = [Site(layer, kind) for layer in (0, LAYER) for kind in sites_of(family)]
+    together = family.model.activations(tokens, sites)
+    with_gradients, gradients = family.model.activations_and_gradients(tokens, sites)
+    for site in sites:
+        alone = family.model.activations(tokens, [site])[site]
+        assert torch.equal(together[site], alone), site
+        assert torch.equal(with_gradients[site], alone), site
+        assert torch.equal(gradients[site], family.model.activations_and_gradients(tokens, [site])[1][site]), site
+
+
+def test_gradients_at_some_of_the_sites(gpt2):
+    tokens, early, late = gpt2.tokens(), Site(0, "resid_post"), Site(2, "z")
+    activations, gradients = gpt2.model.activations_and_gradients(tokens, [early, late], [late])
+    assert list(activations) == [early, late]
+    assert list(gradients) == [late]
+    assert torch.equal(gradients[late], gpt2.model.activations_and_gradients(tokens, [late])[1][late])
+
+
+def test_no_loss_of_predicting_padding_enters_gradients(gpt2):
+    """A row filled up on the right has the gradients of the short row, and none where there is padding."""
+    tokens, site = gpt2.tokens(), Site(1, "resid_post")
+    real = torch.ones(tokens.shape, dtype=torch.bool)
+    real[0, 7:] = False
+    _, padded = gpt2.model.activations_and_gradients(tokens, [site], real=real)
+    _, short = gpt2.model.activations_and_gradients(tokens[:1, :7], [site])
+    _, whole = gpt2.model.activations_and_gradients(tokens[1:], [site])
+    assert_close(padded[site][0, :7], short[site][0], **CLOSE)
+    assert padded[site][0, 6:].abs().max() == 0  # the last real token's prediction is of padding
+    assert padded[site][0, 5].abs().max() > 0
+    assert_close(padded[site][1], whole[site][0], **CLOSE)
+
+
+def test_a_gradient_at_a_head_passes_through_what_replaces_the_attentions_output(gpt2):
+    """z is read beside the fused attention, but not where its way on leads through an intervention."""
+    tokens, z = gpt2.tokens(), Site(2, "z")
+    _, plain = gpt2.model.activations_and_gradients(tokens, [z])
+    with gpt2.model.intervene(Intervention(Site(2, "attn_out"), lambda x: 0 * x)):
+        _, cut = gpt2.model.activations_and_gradients(tokens, [z])
+    assert plain[z].abs().max() > 0
+    assert cut[z].abs().max() == 0

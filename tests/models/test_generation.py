@@ -104,3 +104,23 @@ def test_top_p_keeps_the_fewest_that_reach_p():
     assert_close(shares(top_p=0.5), torch.tensor([1.0, 0, 0]))
     assert_close(shares(top_p=0.6), torch.tensor([4 / 7, 3 / 7, 0]), atol=0.015, rtol=0)
     assert shares(top_p=0.9)[2] > 0.1
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_edits_of_the_last_position_are_those_of_whole_rows(family, length: int):
+    # Three rows, two edits each: row-major, as whole forward passes that edit position -1 alone give them.
+    model, tokens = family.model, family.tokens(rows=3, length=length)
+    site = Site(0, "resid_post")
+    edits = 3 * torch.randn(2, model.width(site), generator=torch.Generator().manual_seed(1))
+    expected = torch.zeros(3, 2, model.d_vocab)
+    for number, edit in enumerate(edits):
+
+        def at_the_end(x, edit=edit):
+            return torch.cat([x[:, :-1], x[:, -1:] + edit], dim=1)
+
+        with model.intervene(Intervention(site, at_the_end)):
+            expected[:, number] = model.logits(tokens)[:, -1]
+    last_logits = model.at_the_end(tokens)
+    assert torch.allclose(last_logits(1)[:, 0], model.logits(tokens)[:, -1], rtol=1e-4, atol=1e-5)
+    with model.intervene(Intervention(site, lambda x: x + edits.repeat(3, 1)[:, None])):
+        torch.testing.assert_close(last_logits(2), expected, rtol=1e-4, atol=1e-5)

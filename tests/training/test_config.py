@@ -40,7 +40,7 @@ def test_a_dumped_config_replays_itself() -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ({"sae.k": 65}, "k = 65 active latents per token can't exceed d_sae = 64"),
+        ({"sae.k": 65}, "65 active latents per token (k, k_warmup.start) can't exceed d_sae = 64"),
         ({"sae.kk": 1}, "unknown key 'sae.kk'; did you mean 'k'"),
         ({"batch": "1M"}, "batch = 1000000 tokens can't exceed buffer"),
         ({"tokens": 10}, "less than one batch"),

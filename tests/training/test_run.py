@@ -1,6 +1,7 @@
 """A whole training run: finished, repeated, interrupted, refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ import saelab
 from saelab.activations.opening import open_source
 from saelab.config import load_config, to_yaml
 from saelab.dictionaries.calibration import active_per_token
+from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, MutualChoice
 from saelab.disk import RunPaths, read_jsonl
 from saelab.disk.tensors import read_tensors
 from saelab.errors import UserError
 from saelab.training import TrainConfig, train
+from saelab.training.run import keeping_its_budget
 
 ARCHITECTURES = [
     {"sae.preset": "topk"},
@@ -27,6 +30,13 @@ ARCHITECTURES = [
     {"sae.preset": "gradient"},
     {"sae.preset": "gradient", "sae.allocation.kind": "mutual"},
     {"sae.preset": "gradient", "sae.allocation.kind": "feature"},
+    {"sae.preset": "matryoshka", "sae.k_warmup.start": 8},
+    {"target": ["blocks.0.mlp_out", "blocks.1.attn.z"]},
+]
+PENALISED = [
+    {"sae.preset": "relu"},
+    {"sae.preset": "jumprelu"},
+    {"sae.preset": "gated", "target": "blocks.1.mlp_out"},
 ]
 
 
@@ -55,7 +65,7 @@ def same_weights(one: Path, other: Path) -> bool:
 def budget_is_kept(sae: saelab.Dictionary, config: TrainConfig) -> bool:
     """Within 5 % of k latents are active on held-out text, or at most k where the rule is the k best."""
     held_out = open_source(None, config.model, config.site, config.corpus.of_split("test"), config.policy, buffer=2048)
-    active = active_per_token(sae, [held_out.sample(2048)])
+    active = active_per_token(sae, [held_out.sample(2048).x])
     return active <= config.sae.k if sae.config.rule == "topk" else abs(active / config.sae.k - 1) < 0.05
 
 
@@ -71,9 +81,26 @@ def test_every_architecture_ends_in_a_dictionary(
     # Kept matches are k a token on average; those with z ≤ 0 do not count as active.
     assert 0 < metrics[-1]["l0"] <= 4
     assert budget_is_kept(sae, settings(tiny_model, tiny_text, **overrides))
-    codes = sae.encode(torch.randn(16))
+    encodes_one_token(sae)
+
+
+@pytest.mark.parametrize("overrides", PENALISED, ids=lambda o: str(o["sae.preset"]))
+def test_penalised_architectures_end_in_a_dictionary_too(
+    tiny_model: Path, tiny_text: Path, tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    config = settings(tiny_model, tiny_text, tokens=128 * 150, **{"optimizer.lr": 5e-3}, **overrides)
+    run = train(config, tmp_path / "run")
+    metrics = read_jsonl(RunPaths(run).metrics)
+    assert metrics[-1]["fvu"] < 1
+    assert 4 / 2 < metrics[-1]["l0"] < 4 * 2 < metrics[0]["l0"]  # λ has steered it near k
+    assert metrics[-1]["penalty"] > 0
+    encodes_one_token(saelab.load(run))
+
+
+def encodes_one_token(sae: saelab.Dictionary) -> None:
+    codes = sae.encode(torch.randn(sae.d_in))
     assert codes.rows == 1
-    assert sae.decode(codes).shape == (16,)
+    assert sae.decode(codes).shape == (sae.d_out,)
 
 
 def test_the_reconstruction_is_learnt(tiny_model: Path, tiny_text: Path, tmp_path: Path) -> None:
@@ -100,7 +127,7 @@ def test_other_settings_are_refused_until_overwritten(tiny_model: Path, tiny_tex
     assert saelab.load(run).config.k == 5
 
 
-@pytest.mark.parametrize("overrides", ARCHITECTURES[:4], ids=lambda o: str(o["sae.preset"]))
+@pytest.mark.parametrize("overrides", ARCHITECTURES[:4] + ARCHITECTURES[6:] + PENALISED, ids=str)
 def test_interrupted_and_continued_is_bit_identical(
     tiny_model: Path, tiny_text: Path, tmp_path: Path, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,3 +213,39 @@ def test_a_site_that_is_not_there(tiny_model: Path, tiny_text: Path, tmp_path: P
         train(settings(tiny_model, tiny_text, site="blocks.7.resid_post"), tmp_path / "run")
     # The corrected command must not be refused for the settings of the failed one.
     assert not RunPaths(tmp_path / "run").config.exists()
+
+
+def test_a_run_of_an_earlier_saelab_with_the_same_settings_is_the_same(
+    tiny_model: Path, tiny_text: Path, tmp_path: Path
+) -> None:
+    config = settings(tiny_model, tiny_text)
+    names = RunPaths(train(config, tmp_path / "run"))
+    lines = names.config.read_text().splitlines(keepends=True)
+    names.config.write_text("".join(line for line in lines if not line.startswith("shuffle_seed")))
+    train(config, names.root)
+    with pytest.raises(UserError, match=r"other settings \(shuffle_seed: None → 3\)"):
+        train(config.model_copy(update={"shuffle_seed": 3}), names.root)
+
+
+def test_a_checkpoint_of_an_earlier_saelab_is_refused(tiny_model: Path, tiny_text: Path, tmp_path: Path) -> None:
+    config = settings(tiny_model, tiny_text)
+    names = RunPaths(train(config, tmp_path / "run"))
+    shutil.rmtree(names.dictionary)
+    state = max(names.checkpoints.iterdir()) / "state.json"
+    state.write_text(state.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(UserError, match=r"state\.json has schema version 1, this saelab reads version 2"):
+        train(config, names.root)
+
+
+def test_a_budget_that_no_threshold_keeps_is_said_and_the_run_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
+    description = DictionaryConfig(
+        architecture="mutual-choice", d_in=3, d_sae=3, k=2, affinity=ActivationAffinity(), allocation=MutualChoice(),
+        rule="threshold", scale=1.0, site="blocks.0.resid_post", model="test", model_fingerprint="",
+        tokenizer_fingerprint="", policy={}, tokens_trained=0, saelab_version="0",
+    )  # fmt: skip
+    zeros, threshold = torch.zeros(3), torch.full((3,), 0.5)
+    dictionary = saelab.Dictionary(torch.eye(3), torch.eye(3), zeros, zeros, threshold, description)
+    fresh = [torch.tensor([[1.0, -1.0, -1.0], [-1.0, 2.0, -1.0]])]  # one positive match a token, two are wanted
+    assert torch.equal(keeping_its_budget(dictionary, fresh, "mine").threshold, threshold)
+    assert "mine: the running thresholds keep 1.00 latents per token instead of 2; they stay" in capsys.readouterr().err
+    assert torch.equal(keeping_its_budget(dictionary, [], "mine").threshold, threshold)

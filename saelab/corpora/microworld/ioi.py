@@ -30,6 +30,7 @@ _REST = {
 _FRAMES: dict[tuple[int, Pattern], Frame] = {
     (template, pattern): frame(f"{_PAIR[pattern]} {_REST[template]}") for template in TEMPLATES for pattern in PATTERNS
 }
+_NAME = frame("{IO+ioi_answer}")
 _ANSWER = frame("{IO+ioi_answer}.")
 
 
@@ -120,15 +121,26 @@ _CONTINUATIONS = frames(
 
 def ioi_document(rng: Random, split: Split) -> Document:
     """A document that is an IOI sentence with its answer, one in three with a continuation."""
+    scene = _sentence(rng, split, _ANSWER)
+    if scene.chance(1 / 3):
+        scene.say_one(_CONTINUATIONS)
+    return scene.writer.document()
+
+
+def task_document(rng: Random, split: Split) -> Document:
+    """A prompt and the name that answers it, without so much as a full stop."""
+    return _sentence(rng, split, _NAME).writer.document()
+
+
+def _sentence(rng: Random, split: Split, answer: Frame) -> Scene:
+    """A scene whose first sentence has everything drawn from the split's halves."""
     people, places, objects = _HALVES[split]
     io, s = rng.sample(people, 2)
     scene = _scene(rng, io, s, rng.choice(places), rng.choice(objects))
     scene.writer.extra = ("ioi_sentence",)
-    scene.say(_FRAMES[rng.choice(TEMPLATES), rng.choice(PATTERNS)], _ANSWER)
+    scene.say(_FRAMES[rng.choice(TEMPLATES), rng.choice(PATTERNS)], answer)
     scene.writer.extra = ()
-    if scene.chance(1 / 3):
-        scene.say_one(_CONTINUATIONS)
-    return scene.writer.document()
+    return scene
 
 
 _HALVES = {

@@ -1,0 +1,60 @@
+"""How widely matches are spread over latents and tokens: the early sign of a collapse."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from saelab.kernels.codes import SparseCodes
+
+FEW_LATENTS = 2.0  # budgets per token: healthy batches spread over many times as many latents
+FEW_TOKENS = 0.125  # of the batch
+SMALL_DICTIONARY = 0.25  # of all latents: a dictionary of 4·k latents can't be spread more widely than that
+
+
+class Concentration(NamedTuple):
+    """Effective numbers `(Σ c)² / Σ c²` of the counts c of firing matches, left on the device.
+
+    n latents that fire equally often count as n; one that takes nearly all matches counts as 1.
+    """
+
+    active: Float[Tensor, ""]
+    """Firing matches."""
+    latents: Float[Tensor, ""]
+    """Effective number of latents that share them."""
+    tokens: Float[Tensor, ""]
+    """Effective number of tokens that share them."""
+
+    @classmethod
+    def of(cls, codes: SparseCodes) -> Concentration:
+        fires = (codes.values > 0).double()
+        ends = fires.new_zeros(len(fires) + 1)
+        ends[1:] = fires.cumsum(0)
+        per_token = ends[codes.offsets].diff()
+        return cls(ends[-1], effective(codes.fired().double()), effective(per_token))
+
+
+def effective(counts: Float[Tensor, "n"]) -> Float[Tensor, ""]:
+    """`(Σ c)² / Σ c²`, 0 when all counts are 0."""
+    return counts.sum().square() / counts.square().sum().clamp(min=1.0)
+
+
+def collapse(latents: float, tokens: float, k: float, d_sae: int, batch: int) -> str | None:
+    """A sentence when nearly all matches go to few latents or few tokens, else None.
+
+    Args:
+        latents, tokens: effective numbers, averaged over the batches of a window.
+    """
+    if latents < min(FEW_LATENTS * k, SMALL_DICTIONARY * d_sae):
+        return (
+            f"the matches concentrate on about {latents:.0f} of {d_sae} latents, hardly more than k = {k:g}: "
+            "the dictionary is collapsing; lower optimizer.lr, or give sae.k_warmup a larger start"
+        )
+    if tokens < FEW_TOKENS * batch:
+        return (
+            f"about {tokens:.0f} of {batch} tokens of a batch take nearly all matches: look for tokens of huge norm "
+            "(policy.exclude_first, policy.exclude_special), or choose sae.allocation.kind token"
+        )
+    return None

@@ -1,0 +1,83 @@
+"""The budgeted gate: k matches per token, spent on the highest affinities under an allocation's constraint."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saelab.dictionaries import affinity
+from saelab.dictionaries.allocation import FeatureAllocation, MutualAllocation, TokenAllocation, budget_shares
+from saelab.dictionaries.config import FeatureChoice, GradientAffinity, MutualChoice, TokenChoice
+from saelab.training.config import SaeConfig
+from saelab.training.gates.gate import Flow, GateInput, Inference, Kept
+from saelab.training.initial import Weights
+from saelab.training.statistics import LatentStatistics
+
+
+class BudgetedGate:
+    """Affinity × allocation: `S = allocation(affinity(z, ∇L), k·B)`, `f = relu(z) · S`. Source: METHODS §1."""
+
+    def __init__(self, sae: SaeConfig, statistics: LatentStatistics) -> None:
+        self.sae, self.statistics = sae, statistics
+        self.allocation = self._first_allocation()
+
+    def extra(self, weights: Weights) -> dict[str, Tensor]:
+        return {}
+
+    def temper(self, weights: Weights) -> None:
+        """The usual start is right: few matches are kept."""
+
+    def open(self, batch: GateInput) -> Kept:
+        self._enter_feature_phase(batch.progress)
+        scores = affinity.scores(self.sae.affinity, batch.z, batch.gradient, batch.weights.W_dec)
+        codes = self.allocation.select(scores, batch.k, batch.backend)
+        if scores is batch.z:
+            return Kept(codes.with_values(codes.values.relu()), codes.values)
+        z = batch.z[codes.row_ids, codes.latents]
+        # Affinity and pre-activation have the same sign; which of the two is the activation is an option.
+        as_affinity = isinstance(self.sae.affinity, GradientAffinity) and self.sae.affinity.value == "affinity"
+        return Kept(codes.with_values((codes.values if as_affinity else z).relu()), z)
+
+    def backward(self, batch: GateInput, kept: Kept, grad_f: Float[Tensor, "nnz"], grad_x_hat: Tensor) -> Flow:
+        fires = kept.z > 0
+        slope = torch.where(fires, kept.codes.values / kept.z, 0.0)  # 1, or the constant 1 + β|g|
+        if isinstance(self.sae.allocation, FeatureChoice) and self.sae.allocation.straight_through:
+            slope = torch.where(fires, slope, 1.0)
+        grad_z = grad_f * slope
+        return Flow(grad_z, grad_z)
+
+    def inference(self, weights: Weights) -> Inference:
+        if isinstance(self.sae.allocation, FeatureChoice):
+            return Inference(self.statistics.latent_thresholds())
+        if isinstance(self.sae.allocation, MutualChoice):
+            threshold = self.statistics.global_threshold()
+            return Inference(torch.full((self.sae.d_sae,), threshold, device=weights.W_enc.device))
+        return Inference()
+
+    def state(self) -> dict[str, Tensor]:
+        if not isinstance(self.allocation, FeatureAllocation):
+            return {}
+        return {"gate.shares": self.allocation.shares, "gate.carry": self.allocation.carry}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        if "gate.shares" in state:
+            self.allocation = FeatureAllocation(state["gate.shares"])
+            # As they were: dividing by their sum once more could change a last bit.
+            self.allocation.shares, self.allocation.carry = state["gate.shares"], state["gate.carry"]
+
+    def _first_allocation(self) -> TokenAllocation | MutualAllocation | FeatureAllocation:
+        choice = self.sae.allocation
+        if isinstance(choice, TokenChoice):
+            return TokenAllocation()
+        if isinstance(choice, FeatureChoice) and choice.warmup_fraction == 0:
+            return FeatureAllocation(budget_shares(choice, self.statistics.densities()))
+        return MutualAllocation()  # also phase 1 of feature choice: densities settle first
+
+    def _enter_feature_phase(self, progress: float) -> None:
+        choice = self.sae.allocation
+        if not isinstance(choice, FeatureChoice) or isinstance(self.allocation, FeatureAllocation):
+            return
+        if progress >= choice.warmup_fraction:
+            self.allocation = FeatureAllocation(budget_shares(choice, self.statistics.densities()))
+            self.statistics.forget_thresholds()

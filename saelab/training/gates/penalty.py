@@ -1,0 +1,54 @@
+"""The price of sparsity where there is no budget: λ, and how it finds the λ at which k latents are active."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saelab.dictionaries.config import SparsityPenalty
+
+FIRST = 1.0  # λ before it is steered: about what a match of activation 1 is worth
+GAIN = 0.04  # how much of log(L0 / wanted) a step adds to log λ
+MOST = math.log(2.0)  # further off than by a factor of 2 counts as that, so that λ does not wind up
+
+
+class Price:
+    """λ of the penalty `λ / (B·d) · Σ …`, beside the mean squared error over the same B·d numbers.
+
+    Given, λ rises in a straight line over the warm-up. Steered (our own): the wanted L0 falls from what the first batch
+    has to k over the warm-up, evenly on a log scale, and every step moves log λ by a small share of log(L0 / wanted),
+    on the device. So runs of different architectures can be compared at equal L0.
+    """
+
+    def __init__(self, config: SparsityPenalty, k: float, device: torch.device) -> None:
+        self.config, self.k = config, k
+        first = FIRST if config.coefficient is None else config.coefficient
+        self.log_price = torch.tensor(math.log(first), dtype=torch.float64, device=device)
+        self.first_l0 = torch.tensor(0.0, dtype=torch.float64, device=device)  # not seen yet
+
+    def now(self, progress: float) -> Float[Tensor, ""]:
+        """λ when this share of training is done."""
+        share = self._risen(progress) if self.config.coefficient is not None else 1.0
+        return self.log_price.exp() * share
+
+    def observe(self, active: Float[Tensor, ""] | int, tokens: int, progress: float) -> None:
+        """Take in how many latents were active on a batch."""
+        if self.config.coefficient is not None:
+            return
+        l0 = (torch.as_tensor(active, dtype=torch.float64, device=self.log_price.device) / tokens).clamp(min=1e-3)
+        self.first_l0 = torch.where(self.first_l0 == 0, l0, self.first_l0)
+        way = self._risen(progress)
+        wanted = self.first_l0.log() * (1 - way) + math.log(self.k) * way
+        self.log_price = self.log_price + GAIN * (l0.log() - wanted).clamp(min=-MOST, max=MOST)
+
+    def _risen(self, progress: float) -> float:
+        return min(1.0, progress / self.config.warmup_fraction) if self.config.warmup_fraction else 1.0
+
+    def state(self) -> dict[str, Tensor]:
+        return {"gate.log_price": self.log_price, "gate.first_l0": self.first_l0}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.log_price, self.first_l0 = state["gate.log_price"], state["gate.first_l0"]
