@@ -50,6 +50,7 @@ ARCHITECTURES = (
     *(f"{preset} {aux}" for preset in ("topk", "mutual-choice", "feature-choice") for aux in AUXILIARIES),
     "matryoshka aux_k", "relu none", "jumprelu none", "gated none",
 )  # fmt: skip
+WARMED = {"sae.k_warmup.fraction": 0.5}  # of a name that ends in "k-warmup": from four budgets down to one
 SAMPLE_TOKENS = 8192
 COLUMNS = (
     Column("max cosine", "max_cosine"), Column("matched", "matched_cosine"),
@@ -62,10 +63,11 @@ COLUMNS = (
 
 def train_config(architecture: str, seed: int, arguments: argparse.Namespace) -> TrainConfig:
     """Settings of one dictionary; the untrained one is a TopK that takes no step."""
-    preset, _, aux = architecture.partition(" ")
-    overrides = {
-        "sae.preset": preset.replace(UNTRAINED, "topk"), "sae.aux.kind": aux or "none", "sae.d_sae": arguments.d_sae,
-        "sae.k": round(arguments.truth.active), "sae.dead_after": arguments.tokens // 10, "tokens": arguments.tokens,
+    preset, aux, *warmed = (architecture + " none").split()[: 2 + architecture.endswith("k-warmup")]
+    k = round(arguments.truth.active)
+    overrides = ({**WARMED, "sae.k_warmup.start": 4 * k} if warmed else {}) | {
+        "sae.preset": preset.replace(UNTRAINED, "topk"), "sae.aux.kind": aux, "sae.d_sae": arguments.d_sae,
+        "sae.k": k, "sae.dead_after": arguments.tokens // 10, "tokens": arguments.tokens,
         "batch": arguments.batch, "buffer": arguments.batch, "optimizer.lr": arguments.lr, "seed": seed,
     }  # fmt: skip
     return load_config(TrainConfig, None, overrides)
@@ -92,7 +94,7 @@ def cells(arguments: argparse.Namespace, done: Sequence[dict[str, Any]]) -> Iter
     """Seeds, and the architectures that each still lacks."""
     finished = {(record["architecture"], record["seed"]) for record in done}
     for seed in range(arguments.seeds):
-        if missing := [name for name in ARCHITECTURES if (name, seed) not in finished]:
+        if missing := [name for name in arguments.only if (name, seed) not in finished]:
             yield seed, missing
 
 
@@ -107,12 +109,12 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """All records, those of earlier calls with the same settings included."""
-    trainings = [train_config(name, 0, arguments).model_dump(mode="json") for name in ARCHITECTURES]
+    trainings = [train_config(name, 0, arguments).model_dump(mode="json") for name in arguments.only]
     deciding = json.dumps([settings(arguments), trainings], sort_keys=True)
     digest = hashlib.sha256(deciding.encode()).hexdigest()[:12]  # changed settings, defaults too, begin anew
     arguments.lines.parent.mkdir(parents=True, exist_ok=True)
     records = [record for record in read_jsonl(arguments.lines) if record["settings"] == digest]
-    total = arguments.seeds * len(ARCHITECTURES)
+    total = arguments.seeds * len(arguments.only)
     left = sum(len(missing) for _, missing in cells(arguments, records))
     with track(total, "truth", unit="dictionaries", done=total - left) as bar:
         for seed, missing in list(cells(arguments, records)):
@@ -129,9 +131,9 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return records
 
 
-def report(records: Sequence[dict[str, Any]]) -> str:
+def report(records: Sequence[dict[str, Any]], architectures: Sequence[str]) -> str:
     """Mean ± standard deviation over seeds, and F1 by tenths of the features."""
-    of = {name: [record for record in records if record["architecture"] == name] for name in ARCHITECTURES}
+    of = {name: [record for record in records if record["architecture"] == name] for name in architectures}
     rows = [[name, *(spread([r[c.name] for r in of[name]], c.digits, c.factor) for c in COLUMNS)] for name in of]
     tenths = [[name, *(spread([r["f1_by_frequency"][n] for r in of[name]], 2) for n in range(10))] for name in of]
     return "\n\n".join(
@@ -150,6 +152,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", type=lambda names: tuple(names.split(",")), default=ARCHITECTURES,
+        help='some rows, such as "topk aux_zipf,mutual-choice aux_zipf k-warmup"',
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=600_000, help="of one training")
     parser.add_argument("--batch", type=int, default=512)
@@ -164,7 +170,7 @@ def main() -> None:
         arguments.seeds, arguments.tokens, arguments.held_out = 2, arguments.tokens // 10, 8192
     arguments.truth = TruthConfig()
     records = run(arguments)
-    print(report(records))
+    print(report(records, arguments.only))
     if arguments.json:
         write_json(arguments.json, {"settings": settings(arguments), "records": records})
 

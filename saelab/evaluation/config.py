@@ -30,7 +30,7 @@ class EvaluateConfig(Config):
     mean_tokens: Count = Field(10_000, gt=0)
     """The first tokens that count, up to about this many, give the mean of the mean ablation."""
     batch_rows: int = Field(8, gt=0)
-    """Rows that go through the model at a time; less needs less memory, the numbers stay the same."""
+    """Rows that go through the model at a time; less needs less memory. Numbers stay the same, but for leaking ones."""
     resamples: int = Field(1000, gt=0)
     """Bootstrap samples behind each interval."""
     seed: int = Field(0, ge=0)
@@ -41,3 +41,22 @@ class EvaluateConfig(Config):
     """Precision of the language model; left out, that of training. Dictionaries run in float32, sums in float64."""
     overwrite: bool = False
     """Replace reports that were made with other settings."""
+
+
+class CalibrateConfig(Config):
+    """How many latents a finished dictionary keeps per token, and thresholds that keep what it was trained for."""
+
+    run: Path
+    """Run whose dictionary's thresholds are estimated anew."""
+    activations: Path | None = None
+    """Directory of harvested activations to estimate on; left out, the model reads the run's own training text."""
+    tokens: Count = Field(200_000, gt=0)
+    """Tokens to estimate on; a quarter as many others are kept apart to count on. All are held in memory."""
+    method: Literal["factor", "latent"] = "factor"
+    """factor: one factor for all thresholds; latent: each by itself, to its budget (feature choice only)."""
+    model: str | None = None
+    """Model name or folder; left out, the one that the dictionary names."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    seed: int = Field(0, ge=0)
+    """Draw of the tokens."""

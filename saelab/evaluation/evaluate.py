@@ -146,7 +146,7 @@ def _first(chunks: Iterator[TokenRows], n_rows: int) -> Iterator[TokenRows]:
     """The first `n_rows` rows (fewer if the text ends)."""
     for chunk in chunks:
         if n_rows <= len(chunk):
-            yield replace(chunk, ids=chunk.ids[:n_rows], documents=chunk.documents[:n_rows], keep=chunk.keep[:n_rows])
+            yield chunk.first(n_rows)
             return
         n_rows -= len(chunk)
         yield chunk

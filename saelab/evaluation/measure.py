@@ -15,18 +15,19 @@ from torch import Tensor
 
 import saelab
 from saelab.corpora import TokenRows
-from saelab.dictionaries.config import DictionaryConfig
+from saelab.dictionaries.config import Budgeted, DictionaryConfig
 from saelab.errors import UserError
 from saelab.evaluation.batch import CleanBatch, Subject
 from saelab.evaluation.config import Suite
 from saelab.evaluation.fidelity import Fidelity
-from saelab.evaluation.report import AnyReport, Provenance
+from saelab.evaluation.provenance import Provenance
+from saelab.evaluation.report import AnyReport
 from saelab.evaluation.sparsity import Sparsity
 from saelab.evaluation.suites import Reader
 from saelab.evaluation.sums import RunningMean
 from saelab.models import LanguageModel, Site
 from saelab.progress import track
-from saelab.training.origin import check_fit
+from saelab.training.origin import check_fit, written_before_read
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ def measure(
     """
     for subject in subjects:
         check_fit(subject.name, subject.dictionary.config, subject.site, model)
+        if "fidelity" in suites:
+            _check_order(subject)
     text = text or Text()
     started = time.monotonic()
-    sites = sorted({subject.site for subject in subjects})
+    sites = sorted({site for subject in subjects for site in (subject.site, *subject.writes)})
     rows, means = _read_ahead(model, rows, sites, mean_tokens)
-    readers = [(s, _reader(suite, s, means[s.site], resamples, seed)) for s in subjects for suite in suites]
+    readers = [(s, _reader(suite, s, means, resamples, seed)) for s in subjects for suite in suites]
     with_output = any(reader.needs_output for _, reader in readers)
     extent = _Extent()
     with track(text.positions, "evaluate") as bar:
@@ -122,10 +125,24 @@ def _read_ahead(
     return chain(ahead, iterator), means
 
 
-def _reader(suite: Suite, subject: Subject, mean: RunningMean, resamples: int, seed: int) -> Reader:
+def _check_order(subject: Subject) -> None:
+    """A reconstruction can take the place only of what the model computes from x on.
+
+    Raises:
+        UserError: a target comes before the site that the dictionary reads.
+    """
+    early = written_before_read(subject.dictionary.config)
+    if early is not None:
+        raise UserError(
+            f"{subject.name} reads {subject.site} and writes {early}, which the model computes before it, so its "
+            "fidelity can't be measured by substitution; ask for --suites sparsity"
+        )
+
+
+def _reader(suite: Suite, subject: Subject, means: Mapping[Site, RunningMean], resamples: int, seed: int) -> Reader:
     match suite:
         case "fidelity":
-            ablation: Float[Tensor, "d_in"] = mean.mean
+            ablation: Float[Tensor, "d_out"] = torch.cat([means[site].mean for site in subject.writes])
             return Fidelity(subject, ablation, resamples, seed)
         case "sparsity":
             return Sparsity(subject)
@@ -141,7 +158,9 @@ def _provenance(
         architecture=config.architecture,
         d_in=config.d_in,
         d_sae=config.d_sae,
+        k=budget(config),
         site=str(subject.site),
+        targets=tuple(target.site for target in config.targets),
         selection_rule=selection_rule(config),
         model=model.name,
         model_revision=model.revision,
@@ -168,7 +187,23 @@ def _dtype(model: LanguageModel) -> str:
     return str(model.dtype).removeprefix("torch.")
 
 
+def budget(config: DictionaryConfig) -> int | None:
+    """Active latents per token that training aimed at; None where a fixed price of firing decided."""
+    allocation = config.allocation
+    return config.k if isinstance(allocation, Budgeted) or allocation.penalty.coefficient is None else None
+
+
+_RULES = {
+    "token": "top {k} of each token",
+    "mutual": "above one fixed threshold",
+    "feature": "above a fixed threshold per latent",
+    "relu": "every positive pre-activation",
+    "jumprelu": "above a learnt threshold per latent",
+    "gated": "where the gate is open",
+}
+
+
 def selection_rule(config: DictionaryConfig) -> str:
     """How a finished dictionary chooses latents, in words."""
-    words = f"top {config.k} of each token" if config.rule == "topk" else "above a fixed threshold per latent"
+    words = _RULES[config.allocation.kind].format(k=config.k)
     return f"{words}, gradient-free" if config.affinity.kind == "gradient" else words

@@ -1,4 +1,4 @@
-"""What a report holds: every number with a title, a description and a unit; and under which conditions it was taken.
+"""What a report holds: every number with a title, a description and a unit.
 
 The classes here are the published schema (`json_schema`). A number that is undefined is null, never NaN and never -1.
 docs/metrics.md gives the formula behind each name.
@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from saelab.disk import read_json, write_json
 from saelab.errors import UserError
 from saelab.evaluation.config import Suite
+from saelab.evaluation.provenance import Provenance, ReportPart
 
 SCHEMA_VERSION = 1
 
@@ -27,70 +28,22 @@ def _finite_or_null(value: object) -> object:
 Number = Annotated[float | None, BeforeValidator(_finite_or_null)]
 
 
-def number(title: str, description: str, unit: str) -> Any:
-    """A field of a report: what it is called, what it means, what it is counted in ("" = a pure ratio)."""
-    return Field(title=title, description=description, json_schema_extra={"unit": unit})
+def number(title: str, description: str, unit: str, default: Any = ...) -> Any:
+    """A field of a report: what it is called, what it means, what it is counted in ("" = a pure ratio).
+
+    Args:
+        default: for numbers that earlier reports of the same schema version do not have.
+    """
+    return Field(default, title=title, description=description, json_schema_extra={"unit": unit})
 
 
-class ReportPart(BaseModel):
-    """Frozen, and nothing unknown may slip in when a report is read back."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Provenance(ReportPart):
-    """The conditions that the numbers hold under; two reports compare only where these agree."""
-
-    dictionary: str
-    """Name of the dictionary: its run's folder."""
-    dictionary_sha256: str | None
-    """Checksum of its weight file; null when it was never saved."""
-    architecture: str
-    """Name of the architecture (preset) that it was trained as."""
-    d_in: int
-    """Width of the activations."""
-    d_sae: int
-    """Number of latents."""
-    site: str
-    """Where in the model it reads and writes."""
-    selection_rule: str
-    """How a token's latents are chosen in this evaluation; never one that sees the loss or the next token."""
-    model: str
-    """Name or folder of the language model."""
-    model_revision: str | None
-    """Revision of the model on the Hub, where there is one."""
-    model_fingerprint: str
-    """SHA-256 over the model's configuration and weights."""
-    dtype: str
-    """Number format that the language model ran in (sums are fp64 always)."""
-    device: str
-    """Device that the model ran on."""
-    corpus: dict[str, Any] | None
-    """The text: the corpus settings that yield it again; null when rows of tokens were handed in."""
-    token_policy: dict[str, Any] | None
-    """How text became rows of tokens and which positions the dictionary leaves out."""
-    documents: int
-    """Documents that the tokens came from (the unit of the bootstrap)."""
-    positions: int
-    """All positions of the rows that were read."""
-    excluded: int
-    """Positions that the token policy excludes: never substituted, never counted."""
-    tokens: int
-    """Positions that activation metrics (FVU, L0, density, dead, …) are taken over: all that are not excluded."""
-    predictions: int
-    """Positions that cross-entropy and KL are taken over: those of `tokens` that have a next token in their row."""
-    mean_tokens: int
-    """The first so many of `tokens`, from which the mean of the mean ablation was estimated."""
-    seed: int
-    """Seed of the bootstrap."""
-    seconds: float
-    """Wall-clock time of the whole pass, shared by all dictionaries in it."""
-    created: str
-    """When, in ISO 8601 (UTC)."""
-    saelab_version: str
-    """Version of saelab that measured."""
-    settings: dict[str, Any]
-    """The remaining settings that decide the numbers."""
+def _l0_over_k() -> Any:
+    return number(
+        "L0 over budget",
+        "l0 / k, the budget of training; beyond 5 % either way thresholds want calibrating. Null without a budget.",
+        "",
+        default=None,
+    )
 
 
 class Interval(ReportPart):
@@ -136,9 +89,44 @@ class FidelityMetrics(ReportPart):
     bias: Number = number("Relative bias", "E|x_hat|² / E[x·x_hat]; below 1 is shrinkage.", "")
     cosine: Number = number("Cosine similarity", "Mean cosine between x and x_hat (0 where either is 0).", "")
     l0: Number = number("L0", "Mean number of latents that fire on a token.", "latents/token")
+    l0_over_k: Number = _l0_over_k()
     density: Number = number("Mean density", "Share of tokens on which a latent fires, averaged over latents.", "")
     dead: int = number("Dead latents", "Latents that never fired on the tokens of this report.", "latents")
     dead_fraction: Number = number("Dead fraction", "Dead latents as a share of all.", "")
+
+
+LEAKS = (
+    "Latents were chosen by an affinity that sees the gradient of the loss, and with it the token to be predicted: "
+    "these numbers leak the label. They show what selection in training sees, not what the dictionary does in use."
+)
+
+
+class LeakingMetrics(ReportPart):
+    """The numbers of gradient-aware selection, defined as those of the same name in use."""
+
+    ce_sae: Number = number("CE with the SAE", "Cross-entropy with x replaced by x_hat; leaks.", "nats/token")
+    delta_ce: Number = number("ΔCE", "CE with the SAE minus CE clean; leaks, and may be negative.", "nats/token")
+    loss_recovered_zero: Number = number(
+        "Loss recovered (zero)", "(CE_zero - CE_sae) / (CE_zero - CE_clean); leaks.", ""
+    )
+    loss_recovered_mean: Number = number(
+        "Loss recovered (mean)", "(CE_mean - CE_sae) / (CE_mean - CE_clean); leaks.", ""
+    )
+    kl: Number = number("KL(clean‖SAE)", "Divergence of next-token distributions, clean from SAE.", "nats/token")
+    fvu: Number = number("FVU", "Fraction of variance unexplained, sum|x-x_hat|² / sum|x-mean|².", "")
+    l0: Number = number("L0", "Mean number of latents that fire on a token.", "latents/token")
+
+
+class Leaking(ReportPart):
+    """Gradient-aware selection, as in training: reported beside the headline, never in its place."""
+
+    warning: str = LEAKS
+    """What is wrong with these numbers."""
+    tokens_together: int
+    """Most tokens that were selected together: |g| is normalised, and a batch's budget spent, over such a batch."""
+    metrics: LeakingMetrics
+    intervals: Intervals
+    """Uncertainty of the numbers that are ratios of sums over documents."""
 
 
 class Pair(ReportPart):
@@ -166,6 +154,7 @@ class SparsityMetrics(ReportPart):
     """How the firing is shared out among tokens and latents, and how much latents repeat each other."""
 
     l0: Number = number("L0", "Mean number of latents that fire on a token.", "latents/token")
+    l0_over_k: Number = _l0_over_k()
     l0_p5: int | None = number("L0, 5th percentile", "95 % of tokens have at least about this many.", "latents/token")
     l0_p50: int | None = number("L0, median", "The median token's number of firing latents.", "latents/token")
     l0_p95: int | None = number("L0, 95th percentile", "95 % of tokens have no more than this.", "latents/token")
@@ -210,6 +199,8 @@ class FidelityReport(Report):
     metrics: FidelityMetrics
     intervals: Intervals
     """Uncertainty of the numbers that are ratios of sums over documents."""
+    leaking: Leaking | None = None
+    """For a dictionary of the gradient affinity: the same with gradient-aware selection. It leaks the next token."""
 
 
 class SparsityReport(Report):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from saelab.dictionaries.zipf import ZipfFit, fit_zipf
 from saelab.evaluation.batch import CleanBatch, Subject
-from saelab.evaluation.report import Pair, Provenance, SparsityMetrics, SparsityReport, ZipfLaw
+from saelab.evaluation.provenance import Provenance
+from saelab.evaluation.report import Pair, SparsityMetrics, SparsityReport, ZipfLaw
 from saelab.evaluation.sums import FiringCounts
 
 REDUNDANT_COSINE = 0.9
@@ -46,6 +47,7 @@ class Sparsity:
             about=about,
             metrics=SparsityMetrics(
                 l0=firing.l0,
+                l0_over_k=None if about.k is None else firing.l0 / about.k,
                 l0_p5=firing.l0_quantile(0.05),
                 l0_p50=firing.l0_quantile(0.5),
                 l0_p95=firing.l0_quantile(0.95),

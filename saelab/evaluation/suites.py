@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from saelab.evaluation.batch import CleanBatch
-from saelab.evaluation.report import AnyReport, Provenance
+from saelab.evaluation.provenance import Provenance
+from saelab.evaluation.report import AnyReport
 
 
 class Reader(Protocol):

@@ -77,34 +77,56 @@ def as_edits(edits: Edits, d_sae: int) -> list[LatentEdit]:
     return list(edits)
 
 
-def by_difference(dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None) -> Change:
-    """x → x + decode(edited codes) - decode(codes): the reconstruction error stays, an empty edit changes nothing.
+def difference(
+    dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None
+) -> Callable[[Float[Tensor, "*batch d_in"]], Float[Tensor, "*batch d_out"]]:
+    """x → decode(edited codes) - decode(codes), in the units of where the dictionary writes. Source: METHODS §6.
 
-    Decoding is linear, so the difference is a sum over the edited latents alone. Source: METHODS §6.
+    Decoding is linear, so the difference is a sum over the edited latents alone.
 
     Args:
         units: largest activation of each latent, in which add and clamp count; None: codes as they are.
     """
     full = as_edits(edits, dictionary.d_sae)
-    if not full:
-        return lambda x: x
-    latents = torch.tensor([edit.latent for edit in full], device=dictionary.W_dec.device)
+    latents = torch.tensor([edit.latent for edit in full], dtype=torch.int64, device=dictionary.W_dec.device)
     directions = dictionary.decoder_directions()[latents]
     scales = _units(full, units)
 
-    def change(x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+    def change(x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        if not full:
+            return x.new_zeros(*x.shape[:-1], dictionary.d_out)
         before = columns(dictionary.encode(x), latents)
         after = torch.stack([edit.apply(f, s) for edit, f, s in zip(full, before.T, scales, strict=True)], dim=1)
-        return x + ((after - before) @ directions).reshape(x.shape).to(x.dtype)
+        return ((after - before) @ directions).reshape(*x.shape[:-1], dictionary.d_out).to(x.dtype)
 
     return change
 
 
-def by_direction(dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None) -> Change:
-    """x → x + Σ strength_i · unit_i · direction_i, whatever the codes are; negative strengths push the other way.
+def by_difference(dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None) -> Change:
+    """x → x + decode(edited codes) - decode(codes): the reconstruction error stays, an edit without effect is a no-op.
 
     Args:
-        edits: mode add only, since codes are not looked at.
+        units: largest activation of each latent, in which add and clamp count; None: codes as they are.
+
+    Raises:
+        UserError: a transcoder, which does not write where it reads; `interventions` does it at both sites.
+    """
+    if dictionary.config.targets:
+        written = ", ".join(dictionary.config.target_sites)
+        raise UserError(
+            f"the dictionary reads {dictionary.site} and writes {written}: its edits are no function of one activation"
+        )
+    change = difference(dictionary, edits, units)
+    return lambda x: x + change(x)
+
+
+def direction(
+    dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None
+) -> Float[Tensor, "d_out"]:
+    """Σ strength_i · unit_i · direction_i, in the units of where the dictionary writes.
+
+    Args:
+        edits: mode add only, since codes are not looked at; negative strengths push the other way.
         units: largest activation of each latent; None: strengths count codes as they are.
 
     Raises:
@@ -114,15 +136,19 @@ def by_direction(dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_s
     for edit in full:
         if edit.mode != "add":
             raise UserError(f"latent {edit.latent}: mode {edit.mode} edits codes; along a direction one can only add")
-    if not full:
-        return lambda x: x
     strengths = [edit.strength or 0.0 for edit in full]
     amounts = torch.tensor([a * u for a, u in zip(strengths, _units(full, units), strict=True)])
-    directions = dictionary.decoder_directions()[[edit.latent for edit in full]]
-    return add_vector(amounts.to(directions) @ directions)
+    latents = torch.tensor([edit.latent for edit in full], dtype=torch.int64)
+    directions = dictionary.decoder_directions()[latents.to(dictionary.W_dec.device)]
+    return amounts.to(directions) @ directions
 
 
-def add_vector(vector: Float[Tensor, "d_in"]) -> Change:
+def by_direction(dictionary: Dictionary, edits: Edits, units: Float[Tensor, "d_sae"] | None = None) -> Change:
+    """x → x + `direction`, whatever the codes are; args and errors as there."""
+    return add_vector(direction(dictionary, edits, units))
+
+
+def add_vector(vector: Float[Tensor, "width"]) -> Change:
     """x → x + vector, at every token: a direction from anywhere (a difference of means, a random one)."""
     return lambda x: x + vector.to(x)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,16 +13,18 @@ from torch import Tensor
 
 from saelab.corpora import TokenRows
 from saelab.dictionaries.dictionary import Dictionary
+from saelab.errors import UserError
 from saelab.models import Intervention, LanguageModel, Site
-from saelab.steering.edits import Change, Edits, by_difference, by_direction
+from saelab.steering.edits import Change, Edits, add_vector, by_difference, by_direction, difference, direction
+from saelab.training.origin import written_before_read, written_sites
 
 Method = Literal["difference", "direction"]
 
 
-def intervention(
+def interventions(
     dictionary: Dictionary, edits: Edits, *, method: Method = "difference", units: Float[Tensor, "d_sae"] | None = None
-) -> Intervention:
-    """The edits as an intervention at the dictionary's site, at every position of the text.
+) -> tuple[Intervention, ...]:
+    """The edits as interventions where the dictionary reads and writes, at every position of the text.
 
     Args:
         edits: {latent: strength to add}, or a list of `LatentEdit`.
@@ -30,10 +33,42 @@ def intervention(
         units: largest activation of each latent, which strengths count; None: codes as they are.
 
     Raises:
-        UserError: an unknown or repeated latent, or a mode that the method does not have.
+        UserError: an unknown or repeated latent, a mode that the method does not have, or edits of a transcoder's codes
+            that would come too late for what it writes.
     """
+    if dictionary.config.targets:
+        return _of_transcoder(dictionary, edits, method, units)
     change: Change = {"difference": by_difference, "direction": by_direction}[method](dictionary, edits, units)
-    return Intervention(Site.parse(dictionary.site), change, per_position=True)
+    return (Intervention(Site.parse(dictionary.site), change, per_position=True),)
+
+
+def _of_transcoder(
+    dictionary: Dictionary, edits: Edits, method: Method, units: Float[Tensor, "d_sae"] | None
+) -> tuple[Intervention, ...]:
+    """Read codes at the input site, and add what their edits change at the targets."""
+    sites, widths = written_sites(dictionary.config), [target.width for target in dictionary.config.targets]
+    if method == "direction":
+        parts = direction(dictionary, edits, units).split(widths)
+        return tuple(Intervention(s, add_vector(part), per_position=True) for s, part in zip(sites, parts, strict=True))
+    early = written_before_read(dictionary.config)
+    if early is not None:
+        raise UserError(
+            f"the dictionary reads {dictionary.site} and writes {early}, which the model computes before it, so codes "
+            "can't be edited on the way; use method direction"
+        )
+    change = difference(dictionary, edits, units)
+    changed: list[Float[Tensor, "*batch width"]] = []  # in this forward pass, one for each target
+
+    def read(x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        changed[:] = change(x).split(widths, dim=-1)
+        return x
+
+    def write(x: Float[Tensor, "*batch width"], place: int) -> Float[Tensor, "*batch width"]:
+        return x + changed[place].to(x)
+
+    reader = Intervention(Site.parse(dictionary.site), read, per_position=True)
+    writers = (Intervention(s, partial(write, place=i), per_position=True) for i, s in enumerate(sites))
+    return reader, *writers
 
 
 @contextmanager
@@ -47,9 +82,9 @@ def steered(
 ) -> Iterator[LanguageModel]:
     """The model inside the `with` block runs under the edits: `with steered(model, sae, {123: +4.0}): model.loss(ids)`.
 
-    Args and errors as in `intervention`.
+    Args and errors as in `interventions`.
     """
-    with model.intervene(intervention(dictionary.to(model.device), edits, method=method, units=units)):
+    with model.intervene(*interventions(dictionary.to(model.device), edits, method=method, units=units)):
         yield model
 
 

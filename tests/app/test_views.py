@@ -264,3 +264,28 @@ def test_synthetic_runs_have_the_real_schema(runs: Path) -> None:
         assert pq.read_schema(table.path(root)).equals(table.columns), table.name
     assert json.loads(schema.summary_path(root).read_text())["d_sae"] == 96
     assert len(vocabulary(Shape())) == 64
+
+
+def changed_report(folder: Path, about: dict[str, object] | None = None, **changes: object) -> Path:
+    """`folder` with the run `mine`, whose fidelity report has some entries changed."""
+    file = fresh_run(folder) / "mine" / "evaluation" / "fidelity.json"
+    report = json.loads(file.read_text())
+    file.write_text(json.dumps({**report, **changes, "about": {**report["about"], **(about or {})}}))
+    return folder
+
+
+def test_gradient_aware_numbers_are_marked_as_leaking(open_page: OpenPage, tmp_path: Path) -> None:
+    interval = {"level": 0.95, "resamples": 10, "of": {}}
+    names = ("ce_sae", "delta_ce", "loss_recovered_zero", "loss_recovered_mean", "kl", "fvu", "l0")
+    leaking = {"tokens_together": 60, "metrics": dict.fromkeys(names, -0.025), "intervals": interval}
+    page = open_page(changed_report(tmp_path, leaking=leaking), run="mine")
+    (caption,) = [caption for caption in page.caption if ":red[Leaking]" in caption.value]
+    assert "ΔCE -0.025" in caption.value
+    assert "-0.025" not in html(page)  # never among the headline's tiles
+    assert not page.exception
+
+
+def test_reports_of_earlier_weights_say_so(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(changed_report(tmp_path, about={"dictionary_sha256": "f" * 64}), run="mine")
+    assert any("earlier weights" in caption.value for caption in page.caption)
+    assert not any("earlier weights" in caption.value for caption in open_page(run="small").caption)

@@ -2,11 +2,14 @@
 
 import io
 import json
+from dataclasses import replace
 
 import jsonschema
 import pytest
+import torch
 from rich.console import Console
 
+from saelab.dictionaries.config import JumpRelu, MutualChoice, SparsityPenalty
 from saelab.errors import UserError
 from saelab.evaluation.measure import measure
 from saelab.evaluation.report import REPORTS, FidelityReport, SparsityReport, json_schema, load_report
@@ -94,3 +97,30 @@ def test_every_number_is_defined_in_the_documentation(repository):
     for suite in REPORTS:
         for name in numbers_of(json_schema(suite), f"{suite.capitalize()}Metrics"):
             assert f"`{name}`" in text, f"docs/metrics.md does not define {suite}'s {name}"
+
+
+def test_a_dictionary_that_misses_its_budget_is_warned_of(model, chunks, make_subject):
+    # The latents ±coordinate above 0: 16 fire on every token, whatever k says.
+    eye = torch.eye(16)
+    weights = torch.cat([eye, -eye])
+    texts = {}
+    for k in (16, 12):
+        subject = make_subject(SITE, weights, weights, threshold=0.0, k=k)
+        config = subject.dictionary.config.model_copy(update={"allocation": MutualChoice()})
+        subject = replace(subject, dictionary=replace(subject.dictionary, config=config))
+        both = measure(model, [subject], chunks, ["fidelity", "sparsity"], resamples=20)
+        assert [report.metrics.l0_over_k for report in both] == pytest.approx([16 / k] * 2)
+        texts[k] = [" ".join(printed([report]).split()) for report in both]
+    for text in texts[12]:
+        assert "warning: test keeps 16.0000 latents per token where it was trained for k = 12 (+33%)" in text
+        assert "saelab calibrate" in text
+    assert not any("warning" in text for text in texts[16])
+
+
+def test_a_fixed_price_is_no_budget(model, chunks, random_subject):
+    subject = random_subject(SITE)
+    for coefficient, expected in ((None, 1.0), (0.1, None)):
+        allocation = JumpRelu(penalty=SparsityPenalty(coefficient=coefficient))
+        config = subject.dictionary.config.model_copy(update={"allocation": allocation})
+        changed = replace(subject, dictionary=replace(subject.dictionary, config=config))
+        assert measure(model, [changed], chunks, ["sparsity"])[0].metrics.l0_over_k == expected

@@ -1,0 +1,80 @@
+"""What one reconstruction does in the place of the activations it stands for: the sums behind fidelity's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saelab.evaluation.batch import CleanBatch, Encoded
+from saelab.evaluation.bootstrap import Numbers
+from saelab.evaluation.sums import DocumentSums, RunningMean, reconstruction_terms
+from saelab.models import Site
+
+_COLUMNS = (
+    "tokens", "residual", "scatter", "hat_squares", "dot", "cosine", "fired",
+    "predictions", "ce_clean", "ce_sae", "ce_zero", "ce_mean", "kl",
+)  # fmt: skip
+
+
+class Substitution:
+    """Sums of one way of encoding, batch by batch.
+
+    Args:
+        sites: where the reconstruction belongs.
+        ablation: activation that stands for "no information" there, `[d_out]`, from the first tokens.
+    """
+
+    def __init__(self, sites: tuple[Site, ...], ablation: Float[Tensor, "d_out"], d_sae: int) -> None:
+        self.sites, self.ablation, self.d_sae = sites, ablation, d_sae
+        self.sums = DocumentSums(_COLUMNS)
+        self.mean = RunningMean(len(ablation))
+
+    def see(self, batch: CleanBatch, encoded: Encoded) -> None:
+        """Take in one batch."""
+        target, codes, x_hat = encoded
+        self.mean.add(target)
+        terms = reconstruction_terms(target, x_hat, self.ablation)
+        self.sums.add(batch.kept_documents, {**terms, "fired": codes.positive().counts})
+
+        output = batch.compare(self.sites, x_hat)
+        at_scored = {
+            "predictions": torch.ones_like(batch.clean_loss),
+            "ce_clean": batch.clean_loss,
+            "ce_sae": output.loss,
+            "ce_zero": batch.ablated_loss(self.sites, "zero", torch.zeros_like(self.ablation)),
+            "ce_mean": batch.ablated_loss(self.sites, "mean", self.ablation),
+            "kl": output.kl,
+        }
+        self.sums.add(batch.scored_documents, at_scored)
+
+    def numbers(self, sums: Mapping[str, Tensor]) -> Numbers:
+        """From column sums (of all documents, or of each bootstrap sample) to the numbers."""
+        n, m = sums["tokens"], sums["predictions"]
+        clean, sae, zero, mean = (sums[name] / m for name in ("ce_clean", "ce_sae", "ce_zero", "ce_mean"))
+        # The scatter was summed around the ablation mean; move it to the mean of the tokens themselves.
+        off_centre = float((self.mean.mean - self.ablation.cpu()).square().sum())
+        fvu = _ratio(sums["residual"], sums["scatter"] - n * off_centre)
+        return {
+            "ce_clean": clean,
+            "ce_sae": sae,
+            "ce_zero": zero,
+            "ce_mean": mean,
+            "delta_ce": sae - clean,
+            "loss_recovered_zero": _ratio(zero - sae, zero - clean),
+            "loss_recovered_mean": _ratio(mean - sae, mean - clean),
+            "kl": sums["kl"] / m,
+            "fvu": fvu,
+            "explained_variance": 1 - fvu,
+            "bias": _ratio(sums["hat_squares"], sums["dot"]),
+            "cosine": sums["cosine"] / n,
+            "l0": sums["fired"] / n,
+            "density": sums["fired"] / n / self.d_sae,
+        }
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """above / below, undefined (NaN) where there is nothing to compare with."""
+    return torch.where(below == 0, torch.nan, above / below)
