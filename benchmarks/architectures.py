@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--dead-after", type=float, default=0.1, help="as a share of the tokens of training")
-    parser.add_argument("--fidelity-tokens", type=int, default=20_000, help="held-out, through the model each time")
+    parser.add_argument("--fidelity-tokens", type=int, default=50_000, help="held-out, through the model each time")
     parser.add_argument("--sparsity-tokens", type=int, default=50_000, help="held-out, through the model once")
     parser.add_argument("--work", type=Path, default=ROOT / "build/benchmarks/architectures", help="scratch folder")
     parser.add_argument("--json", type=Path, help="write settings and records to this file")

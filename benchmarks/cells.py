@@ -52,6 +52,7 @@ def readings() -> list[Cell]:
     others: Sequence[tuple[str, str, str, dict[str, Any]]] = (
         ("feature-choice", "aux_k", "no straight-through", {"sae.allocation.straight_through": False}),
         ("feature-choice", "aux_k", "uniform budgets", {"sae.allocation.budgets": "uniform"}),
+        ("feature-choice", "aux_k", "mutual for 60 %", {"sae.allocation.warmup_fraction": 0.6}),
         ("topk", "aux_zipf", "c 0.25", {"sae.aux.c": 0.25}),
         ("topk", "aux_zipf", "c 1", {"sae.aux.c": 1.0}),
         ("gradient", "aux_k", "value affinity", {"sae.affinity.value": "affinity"}),

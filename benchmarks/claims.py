@@ -26,6 +26,10 @@ class Claim:
 
 def claims(records: Sequence[Record]) -> list[Claim]:
     """All claims that these records can say something on."""
+    # A latent that aux_k saves from silence is often underused next: only the sum of both says whether that helped.
+    records = [
+        {**r, "starved": None if None in (r["dead"], r["underused"]) else r["dead"] + r["underused"]} for r in records
+    ]
     return [*_no_dead(records), *_architectures(records), *_auxiliaries(records)]
 
 
@@ -81,8 +85,8 @@ def _architectures(records: Sequence[Record]) -> Iterator[Claim]:
 
 def _auxiliaries(records: Sequence[Record]) -> Iterator[Claim]:
     for ours, theirs in (("aux_zipf", "aux_k"), ("aux_k", "none")):
-        for name in ("dead_in_training", "dead", "underused"):
-            word = "underused" if name == "underused" else "dead"
+        for name in ("dead_in_training", "dead", "underused", "starved"):
+            word = {"underused": "underused", "starved": "silent or underused"}.get(name, "dead")
             difference = between_auxiliaries(records, ours, theirs, name)
             yield from _claim(f"{ours} leaves fewer {word} latents than {theirs}", name, difference, 1)
 
