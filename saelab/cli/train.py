@@ -37,19 +37,22 @@ def train(
     overwrite: bool = False,
     dry_run: bool = False,
     together: int | None = None,
+    profile: bool = False,
 ) -> None:
     """Train a dictionary, or one for every combination of settings that are lists.
 
     Parameters
     ----------
     out
-        Run directory, or folder of several; default in artifacts/runs.
+        Run directory, or folder of several.
     overwrite
         Start anew where a run with other settings exists.
     dry_run
         Only say what it would take: tokens, disk, memory, time.
     together
         The most runs that share a pass, and memory; left out, all.
+    profile
+        Say at the end where the time of a step went.
     """
     if together is not None and together < 1:
         raise UserError(f"--together {together} leaves no run to train; give 1 or more")
@@ -73,7 +76,7 @@ def train(
         return
     from saelab.training import train_all
 
-    train_all(configs, overwrite, together)
+    train_all(configs, overwrite, together, profile)
     if is_sweep:
         print(f"{len(points)} dictionaries are in {directory}; next: saelab evaluate {directory}/*")
     else:

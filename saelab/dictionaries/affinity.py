@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from saelab.dictionaries.config import ActivationAffinity, GradientAffinity
+from saelab.kernels.product import Buffer, product
 
 
 def scores(
@@ -13,6 +15,7 @@ def scores(
     z: Float[Tensor, "B F"],
     gradient: Float[Tensor, "B d"] | None,
     W_dec: Float[Tensor, "F d"],
+    buffer: Buffer | None = None,
 ) -> Float[Tensor, "B F"]:
     """Affinity of every (token, latent) pair, ready for an allocation.
 
@@ -22,12 +25,14 @@ def scores(
     Args:
         z: pre-activations.
         gradient: ∇_x L of the summed next-token loss at the site; needed by the gradient affinity only.
+        buffer: where affinities other than z are written; who asks again and again keeps one.
     """
     if isinstance(affinity, ActivationAffinity) or affinity.beta == 0:
         return z
     if gradient is None:
         raise ValueError("the gradient affinity needs ∇_x L beside every activation")
-    pull = (gradient @ W_dec.T).abs_()
+    pull = product(gradient, W_dec, buffer or Buffer()).abs_()
+    weight = pull.new_tensor(affinity.beta)
     if affinity.normalise == "mean1":
-        pull /= pull.mean().clamp(min=pull.new_tensor(1e-30))
-    return z * pull.mul_(affinity.beta).add_(1.0)
+        weight /= pull.mean().clamp(min=1e-30)
+    return torch.addcmul(z, z, pull.mul_(weight), out=pull)

@@ -131,8 +131,11 @@ def choose(name: BackendName = "auto", device: torch.device | str = "cpu") -> Ba
             return TritonBackend(half=name == "triton-bf16")
         if asked:
             raise UserError(f"backend: {name} can't run here: {missing}; auto takes what can")
+    on_cpu = torch.device(device).type == "cpu"
+    if name == "reference" or (name == "auto" and not on_cpu):  # without Triton: slow, but right anywhere
+        return reference.ReferenceBackend()
+    if not on_cpu:
+        raise UserError(f"backend: {name} runs on the CPU, not on {device}; auto takes what can")
     if name in ("cpu-bf16", "cpu-int8"):
-        if torch.device(device).type != "cpu":
-            raise UserError(f"backend: {name} runs on the CPU, not on {device}; auto takes what can")
         return scoring.ScoringBackend("bf16" if name == "cpu-bf16" else "int8")
-    return reference.ReferenceBackend() if name == "reference" else sparse.SparseBackend()
+    return sparse.SparseBackend()

@@ -70,8 +70,13 @@ class SparseCodes:
     @cached_property
     def by_latent(self) -> LatentOrder:
         """Matches sorted by latent (rows ascending within one): what row-sparse gradients and statistics need."""
-        order = torch.sort(self.latents, stable=True).indices
+        order = torch.sort(self.latents.int(), stable=True).indices  # half the bytes, half the time
         return LatentOrder(order, row_offsets(self.latents, self.d_sae))
+
+    @cached_property
+    def rows_by_latent(self) -> Int[Tensor, "nnz"]:
+        """Row of every match, sorted by latent; int32, which sums over rows read twice as fast."""
+        return self.row_ids.index_select(0, self.by_latent.order).int()
 
     def fired(self) -> Int[Tensor, "F"]:
         """How many rows each latent holds with a positive value."""
@@ -96,7 +101,8 @@ class SparseCodes:
 
     def positive(self) -> SparseCodes:
         """Only the matches that fire (value > 0)."""
-        return self.keep(self.values > 0)
+        fires = self.values > 0
+        return self if bool(fires.all()) else self.keep(fires)
 
     def take(self, start: int, stop: int) -> SparseCodes:
         """Rows `start:stop` as codes of their own."""

@@ -6,6 +6,8 @@ import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from threading import get_ident
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Float
@@ -14,11 +16,19 @@ from torch import Tensor
 PROBE = 256  # rows and columns of the product by which oneDNN is tried
 
 
+_SHARED: WeakValueDictionary[tuple[str, int], Buffer] = WeakValueDictionary()
+
+
 class Buffer:
     """Memory that is asked for once: the pages of a fresh 400 MB tensor take longer to map than to fill."""
 
     def __init__(self) -> None:
         self._kept: Tensor | None = None
+
+    @classmethod
+    def shared(cls, purpose: str) -> Buffer:
+        """The one buffer of this thread for a purpose, while anybody holds it: trainings that take turns need one."""
+        return _SHARED.setdefault((purpose, get_ident()), cls())
 
     def take(self, rows: int, columns: int, like: Tensor) -> Float[Tensor, "rows columns"]:
         """A tensor with whatever was left in it; it shares memory with the one given out before."""
@@ -36,6 +46,12 @@ def affine(
         if by_latent:
             return torch.addmm(b[:, None], W, x.T, out=buffer.take(len(W), len(x), x)).T
         return torch.addmm(b, x, W.T, out=buffer.take(len(x), len(W), x))
+
+
+def product(x: Float[Tensor, "B d"], W: Float[Tensor, "F d"], buffer: Buffer) -> Float[Tensor, "B F"]:
+    """`x @ Wᵀ` in `buffer`."""
+    with torch.no_grad(), fast_products(x):
+        return torch.mm(x, W.T, out=buffer.take(len(x), len(W), x))
 
 
 def fast_products(like: Tensor) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ Precision = Literal["bf16", "int8"]
 
 BF16_ROUNDING, FP32_ROUNDING = 2.0**-8, 2.0**-24  # of one number, relative
 LARGEST_INT8 = 127
-ROWS_AT_ONCE = 256  # so that a slice and what is made of it stay in cache
+ROWS_AT_ONCE, TILE_ELEMENTS = 256, 2**19  # of a matrix, of scores: what is made of a slice stays in cache
 NORM_SLACK = 1 + 1e-4  # norms are rounded sums themselves
 
 
@@ -108,9 +108,10 @@ class RoundedProduct:
         return self.x.miss * self.longest_W + self.x.norm * (float(self.W.miss.max()) + summing)
 
     def _maxima(self) -> Float[Tensor, "B n"]:
+        rows = max(1, TILE_ELEMENTS // len(self.b))
         parts = [
             self._scores(raw, scale, self.W.scale, self.b).view(len(raw), -1, self.size).amax(2)
-            for raw, scale in zip(self.raw.split(ROWS_AT_ONCE), self.x.scale.split(ROWS_AT_ONCE), strict=True)
+            for raw, scale in zip(self.raw.split(rows), self.x.scale.split(rows), strict=True)
         ]
         return torch.cat(parts)
 

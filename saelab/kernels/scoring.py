@@ -49,14 +49,14 @@ class ScoringBackend(SparseBackend):
         self.name = f"cpu-{precision}"
         self.precision: Precision = precision
         self.certificate = Certificate()
-        self._raw = Buffer()
+        self._raw = Buffer.shared("low-precision scores")
 
     def encode_token(
         self, centred: Float[Tensor, "B d"], W_enc: Float[Tensor, "F d"], b_enc: Float[Tensor, "F"], k: int
     ) -> SparseCodes:
         """The k largest of every row of `centred @ W_encᵀ + b_enc`: what `select_token` takes of the fp32 product."""
         B, d_sae = len(centred), len(W_enc)
-        if 2 * k * selection.group_size(d_sae) > d_sae:  # too few groups for bounds
+        if B == 0 or 2 * k * selection.group_size(d_sae) > d_sae:  # too few groups for bounds
             return self._in_fp32(centred, W_enc, b_enc, k)
         scores = RoundedProduct(centred, W_enc, b_enc, self.precision, self._raw)
         order_error = SUM_ROUNDINGS * FP32_ROUNDING * scores.longest_W * (scores.x.norm + scores.x.miss)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 GROUP = 32  # numbers per group: the width at which torch's maximum along a row is fastest
-TILE_ELEMENTS = 2**22  # of a table looked at together: what is taken out of it stays in cache
+TILE_ELEMENTS = 2**23  # of a table looked at together: what is taken out of it stays in cache
 SAMPLE = 2**17  # group maxima from which the bound of a whole batch is guessed
 CROWDED = 1 / 16  # budget per number from which groups no longer help
 COARSE = 3  # groups per wanted number: about a fifth more than wanted then lies above the bound
@@ -37,6 +37,8 @@ def best_of_rows(table: Float[Tensor, "R C"], budgets: Int[Tensor, "R"]) -> Pick
         table: contiguous.
         budgets: from 0 to C.
     """
+    if table.numel() == 0:
+        return _nothing(table)
     rows = max(1, TILE_ELEMENTS // table.shape[1])
     parts = [_best_of_tile(*tile) for tile in zip(table.split(rows), budgets.split(rows), strict=True)]
     places = [part.places + number * rows * table.shape[1] for number, part in enumerate(parts)]
@@ -45,11 +47,11 @@ def best_of_rows(table: Float[Tensor, "R C"], budgets: Int[Tensor, "R"]) -> Pick
 
 def best_of_all(table: Float[Tensor, "R C"], budget: int) -> Picks:
     """The `budget` largest numbers of a contiguous table; among equals the lower (row, column) wins."""
-    groups = grouped(table)
-    maxima = groups.maxima.view(-1)
     budget = min(budget, table.numel())
     if budget == 0:
-        return Picks(table.view(-1)[:0], torch.zeros(0, dtype=torch.int64))
+        return _nothing(table)
+    groups = grouped(table)
+    maxima = groups.maxima.view(-1)
     above = _all_not_below(groups, _guess(maxima, budget))
     if above.places.numel() < budget:
         bound = _largest(maxima, budget) if budget <= len(maxima) else maxima.new_tensor(-torch.inf)
@@ -59,6 +61,10 @@ def best_of_all(table: Float[Tensor, "R C"], budget: int) -> Picks:
     tied = (above.values == last).nonzero()[: budget - int(wins.sum()), 0]
     wins[tied] = True
     return Picks(above.values.masked_select(wins), above.places.masked_select(wins))
+
+
+def _nothing(table: Float[Tensor, "R C"]) -> Picks:
+    return Picks(table.new_zeros(0), torch.zeros(0, dtype=torch.int64, device=table.device))
 
 
 class Groups(NamedTuple):
@@ -77,7 +83,7 @@ def grouped(table: Float[Tensor, "R C"]) -> Groups:
     """A contiguous table in groups."""
     size = group_size(table.shape[1])
     members = table.view(-1, size)
-    return Groups(members, members.amax(1).view(len(table), -1) if size > 1 else table)
+    return Groups(members, members.amax(1).view(len(table), table.shape[1] // size) if size > 1 else table)
 
 
 def _best_of_tile(table: Float[Tensor, "r C"], budgets: Int[Tensor, "r"]) -> Picks:
@@ -130,9 +136,10 @@ def _row_best(table: Float[Tensor, "r n"], numbers: Int[Tensor, "r"]) -> Float[T
 
 def _coarser(maxima: Float[Tensor, "r n"], enough: int) -> Float[Tensor, "r m"]:
     """Maxima of fewer, larger groups, but `enough` of them."""
-    while maxima.shape[1] % 2 == 0 and maxima.shape[1] // 2 >= enough:
-        maxima = torch.maximum(*maxima.unflatten(1, (-1, 2)).unbind(2))
-    return maxima
+    together = 1
+    while maxima.shape[1] % (2 * together) == 0 and maxima.shape[1] // (2 * together) >= enough:
+        together *= 2
+    return maxima if together == 1 else maxima.unflatten(1, (-1, together)).amax(2)
 
 
 def _not_below(groups: Groups, bounds: Float[Tensor, "r"]) -> Picks:
@@ -173,7 +180,7 @@ def ranks(values: Float[Tensor, "n"], rows: Int[Tensor, "n"], counts: Int[Tensor
         order = torch.sort(values, descending=True, stable=True).indices
         order = order[torch.sort(rows.index_select(0, order), stable=True).indices]
     starts = (counts.cumsum(0) - counts).index_select(0, rows)  # sorting leaves every row where it is
-    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)) - starts)
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - starts)
 
 
 def _descending_keys(values: Float[Tensor, "n"]) -> Int[Tensor, "n"]:

@@ -239,7 +239,8 @@ class TrainConfig(Config):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the language model; the dictionary is trained in float32."""
     backend: BackendName = "auto"
-    """Kernels: auto, triton (NVIDIA GPUs), triton-bf16 (encoder product in bf16), cpu, or reference (dense, slow)."""
+    """Kernels: auto, triton (NVIDIA GPUs), triton-bf16 (encoder product in bf16), cpu, cpu-bf16 or cpu-int8 (topk only:
+    latents compared in low precision and those in question in fp32; same choice), reference (dense, slow)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TrainConfig:
@@ -253,6 +254,13 @@ class TrainConfig(Config):
     def _gradient_belongs_to_the_decoder(self) -> TrainConfig:
         if self.targets and isinstance(self.sae.affinity, GradientAffinity):
             raise ValueError("the gradient affinity weighs W_dec by ∇_x L at the site: it can't be used with a target")
+        return self
+
+    @model_validator(mode="after")
+    def _scoring_fits(self) -> TrainConfig:
+        by_token = isinstance(self.sae.allocation, TokenChoice) and isinstance(self.sae.affinity, ActivationAffinity)
+        if self.backend in ("cpu-bf16", "cpu-int8") and not by_token:
+            raise ValueError(f"backend = {self.backend} needs token choice by activation (sae.preset topk)")
         return self
 
     @property

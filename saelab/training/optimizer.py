@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from saelab.kernels.backend import AdamStep, Backend
+from saelab.kernels.codes import SparseCodes
 from saelab.training.config import OptimizerConfig
 from saelab.training.gradients import Gradients
 from saelab.training.initial import Weights
@@ -19,41 +21,42 @@ class UnitNormAdam:
     The part of a decoder row's gradient along the row is removed before the step, and the row is renormalised after.
     """
 
-    def __init__(self, weights: Weights, config: OptimizerConfig) -> None:
-        self.weights, self.config = weights, config
+    def __init__(self, weights: Weights, config: OptimizerConfig, backend: Backend) -> None:
+        self.weights, self.config, self.backend = weights, config, backend
         self.peak = config.rate(weights.W_dec.shape[0])
-        self.adam = torch.optim.Adam(
-            list(weights.named().values()), lr=self.peak, betas=(config.beta1, config.beta2), eps=EPSILON, fused=True
-        )
+        self.mean = {name: torch.zeros_like(tensor) for name, tensor in weights.named().items()}
+        self.square = {name: torch.zeros_like(tensor) for name, tensor in weights.named().items()}
 
-    def step(self, gradients: Gradients, step: int, steps: int) -> float:
-        """Move the weights; returns the learning rate used."""
-        W_dec = self.weights.W_dec
-        along = (gradients.W_dec * W_dec).sum(1, keepdim=True)
-        gradients.W_dec.addcmul_(along, W_dec, value=-1)
+    def step(self, gradients: Gradients, codes: SparseCodes, step: int, steps: int) -> float:
+        """Move the weights; returns the learning rate used.
+
+        Args:
+            codes: the batch's kept matches, by which the backend decides how many rows it takes at a time.
+        """
         lr = self.peak * learning_rate_factor(step, steps, self.config.warmup_fraction, self.config.decay_fraction)
-        self.adam.param_groups[0]["lr"] = lr
-        for name, tensor in self.weights.named().items():
-            tensor.grad = gradients.named()[name]
-        self.adam.step()
-        normalize(W_dec, dim=1, out=W_dec)
+        adam = AdamStep(step + 1, lr, self.config.beta1, self.config.beta2, EPSILON)
+        for latents in self.backend.passes(codes):
+            self._move("W_enc", gradients.W_enc.rows(latents), adam, latents)
+            self._move("W_dec", gradients.W_dec.rows(latents), adam, latents)
+        for name, gradient in gradients.vectors().items():
+            self._move(name, gradient, adam, range(len(gradient)))
         return lr
+
+    def _move(self, name: str, gradient: Float[Tensor, "n *d"], step: AdamStep, rows: range) -> None:
+        tensors = (self.weights.named()[name], self.mean[name], self.square[name])
+        weight, mean, square = (tensor[rows.start : rows.stop] for tensor in tensors)
+        self.backend.adam(weight, gradient, mean, square, step, unit_rows=name == "W_dec")
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint must hold, as flat named tensors."""
-        return {
-            f"adam.{name}.{key}": value
-            for name, tensor in self.weights.named().items()
-            for key, value in self.adam.state[tensor].items()
-        }
+        mean = {f"adam.{name}.exp_avg": tensor for name, tensor in self.mean.items()}
+        return mean | {f"adam.{name}.exp_avg_sq": tensor for name, tensor in self.square.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from what `state` returned."""
-        for name, tensor in self.weights.named().items():
-            prefix = f"adam.{name}."
-            self.adam.state[tensor] = {
-                key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-            }
+        for name in self.mean:
+            self.mean[name] = state[f"adam.{name}.exp_avg"]
+            self.square[name] = state[f"adam.{name}.exp_avg_sq"]
 
 
 def learning_rate_factor(step: int, steps: int, warmup_fraction: float, decay_fraction: float) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from saelab.kernels.backend import Backend
 from saelab.kernels.codes import SparseCodes, row_offsets
 from saelab.training.initial import Weights
+from saelab.training.rows import MatchSums, RowGradient
 
 
 class Reconstruction(NamedTuple):
@@ -24,7 +25,7 @@ class Reconstruction(NamedTuple):
     """∂loss/∂x_hat, of all nested dictionaries together: what `b_dec` sees."""
     grad_f: Float[Tensor, "nnz"]
     """∂loss/∂f of every kept match."""
-    grad_rows: Float[Tensor, "F d_out"]
+    grad_rows: RowGradient
     """∂loss/∂W_dec."""
 
 
@@ -41,7 +42,7 @@ def reconstruct(
         grad_x_hat = error * (-2 / error.numel())
         return Reconstruction(
             error, grad_x_hat, backend.value_gradients(grad_x_hat, codes, weights.W_dec),
-            backend.row_gradients(codes, codes.values, grad_x_hat),
+            RowGradient(weights.W_dec, [MatchSums(codes, codes.values, grad_x_hat, backend)]),
         )  # fmt: skip
     return _reconstruct_nested(codes, weights, target, ends, backend)
 
@@ -57,11 +58,11 @@ def _reconstruct_nested(
         error = error - backend.decode(inside, weights.W_dec[low:high])
         gradients.append(error * (-2 / (error.numel() * len(ends))))
     grad_x_hat = torch.zeros_like(error)
-    grad_f, grad_rows = torch.empty_like(codes.values), torch.empty_like(weights.W_dec)
+    grad_f, grad_rows = torch.empty_like(codes.values), RowGradient(weights.W_dec)
     for (low, high, inside, places), gradient in zip(reversed(rings), reversed(gradients), strict=True):
-        grad_x_hat += gradient  # a ring is part of its own dictionary and of all larger ones
+        grad_x_hat = grad_x_hat + gradient  # a ring is part of its own dictionary and of all larger ones
         grad_f[places] = backend.value_gradients(grad_x_hat, inside, weights.W_dec[low:high])
-        grad_rows[low:high] = backend.row_gradients(inside, inside.values, grad_x_hat)
+        grad_rows.parts.append(MatchSums(inside, inside.values, grad_x_hat, backend, first=low))
     return Reconstruction(error, grad_x_hat, grad_f, grad_rows)
 
 

@@ -23,6 +23,7 @@ from saelab.training import checkpoint
 from saelab.training.config import TrainConfig
 from saelab.training.finish import finished_dictionary
 from saelab.training.log import MetricsLog
+from saelab.training.profile import StageClock
 from saelab.training.trainer import DivergedError, Trainer
 
 SAMPLE_TOKENS = 65_536  # for the input scale and the geometric median
@@ -39,10 +40,12 @@ class Run:
         state: what a resumed run continues from; None for a new one.
         said: the last line of its metrics.
         trouble: why it diverged.
+        clock: where its steps' time goes, where that is asked for.
     """
 
-    def __init__(self, directory: Path, config: TrainConfig, name: str = "") -> None:
+    def __init__(self, directory: Path, config: TrainConfig, name: str = "", profile: bool = False) -> None:
         self.config, self.paths, self.name = config, RunPaths(directory), name or directory.name
+        self.profile, self.clock = profile, None
         self.stage: Stage = "finished" if self.paths.dictionary.exists() else "waiting"
         self.state = None if self.stage == "finished" else checkpoint.latest_state(self.paths)
         if self.state is not None and self.state.config_digest != config_digest(config):
@@ -82,6 +85,7 @@ class Run:
             assert self.state is not None  # it continues
             tensors = checkpoint.read(self.paths, self.state).tensors
             self.trainer = Trainer.resume(self.config, tensors, self.state.step, golden.x.device)
+        self.clock = StageClock(self.trainer) if self.profile else None
         write_text(self.paths.config, to_yaml(self.config))  # only now: what can't be met leaves no run behind
         checkpoint.rewind_metrics(self.paths, self.done)
         self.origin, self.golden = origin, golden

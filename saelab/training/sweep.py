@@ -38,7 +38,9 @@ def train(config: TrainConfig, out: Path, overwrite: bool = False) -> Path:
     return out
 
 
-def train_all(configs: Mapping[Path, TrainConfig], overwrite: bool = False, together: int | None = None) -> None:
+def train_all(
+    configs: Mapping[Path, TrainConfig], overwrite: bool = False, together: int | None = None, profile: bool = False
+) -> None:
     """Train one dictionary into each run directory, on as few passes over the activations as their settings allow.
 
     Finished runs are left alone and unfinished ones continue, each from its own last checkpoint. One whose loss is no
@@ -46,6 +48,7 @@ def train_all(configs: Mapping[Path, TrainConfig], overwrite: bool = False, toge
 
     Args:
         together: the most runs that are in memory at once; None for all that can share a pass.
+        profile: say at the end where the time of each run's steps went.
 
     Raises:
         UserError: as `train`; before anything is trained, but for losses, which are told at the end.
@@ -59,9 +62,12 @@ def train_all(configs: Mapping[Path, TrainConfig], overwrite: bool = False, toge
             require_same_settings(paths, config)
         parent = os.path.commonpath([directory.absolute().parent for directory in configs])
         runs = [
-            Run(directory, config, name=os.path.relpath(directory, parent)) for directory, config in configs.items()
+            Run(directory, config, os.path.relpath(directory, parent), profile) for directory, config in configs.items()
         ]
         _train([run for run in runs if run.is_open], runs, together)
+    for run in runs:
+        if run.clock is not None:
+            print(f"{run.name}, {run.clock.steps} steps, the time of one:\n{run.clock.table()}")
     _report_divergence(runs)
 
 

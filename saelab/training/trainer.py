@@ -68,8 +68,8 @@ class Trainer:
         self.statistics = LatentStatistics(config.sae.d_sae, weights.W_enc.device)
         self.gate = self._gate()
         weights.extra = self.gate.extra(weights)
-        self.optimizer = UnitNormAdam(weights, config.optimizer)
         self.backend = choose(config.backend, weights.W_enc.device)
+        self.optimizer = UnitNormAdam(weights, config.optimizer, self.backend)
         aux = config.sae.aux
         self.deficit = None if isinstance(aux, NoAux) else Deficit(aux, config.sae.dead_after)
         self.prefix_ends = config.sae.prefix_ends()
@@ -108,7 +108,7 @@ class Trainer:
             DivergedError: the reconstruction error is NaN or infinite; the weights were not changed.
         """
         seen = self.look(batch)
-        lr = self.optimizer.step(seen.gradients, self.done, self.config.steps)
+        lr = self.optimizer.step(seen.gradients, seen.codes, self.done, self.config.steps)
         self.statistics.update(seen.codes)
         self.done += 1
         return StepResult(
@@ -120,14 +120,14 @@ class Trainer:
         weights, backend, progress = self.weights, self.backend, self.done / self.config.steps
         x, target = self.scaling.apply(batch)
         centred = x - weights.centre
-        z = torch.nn.functional.linear(centred, weights.W_enc, weights.b_enc)  # [B, F]: the one dense product
-        given = GateInput(weights, z, target, batch.gradient, self.config.sae.k_at(progress), progress, backend)
+        k, by_latent = self.config.sae.k_at(progress), self.gate.reads_by_latent(progress)
+        given = GateInput(weights, centred, target, batch.gradient, k, progress, backend, by_latent)
         kept = self.gate.open(given)
         reconstruction = reconstruct(kept.codes, weights, target, self.prefix_ends, backend)
         squared_error = self._finite(reconstruction.error.square().sum())
         flow = self.gate.backward(given, kept, reconstruction.grad_f, reconstruction.grad_x_hat)
         gradients = step_gradients(weights, centred, kept.codes, reconstruction, flow, backend)
-        aux_loss = self._auxiliary(centred, z, reconstruction.error, gradients, progress)
+        aux_loss = self._auxiliary(given, reconstruction.error, gradients)
         deviation = (target - target.mean(0)).square().sum()
         return Look(gradients, kept.codes, squared_error, deviation, flow.penalty, aux_loss)
 
@@ -139,23 +139,15 @@ class Trainer:
             )
         return squared_error
 
-    def _auxiliary(
-        self,
-        centred: Float[Tensor, "B d"],
-        z: Float[Tensor, "B F"],
-        error: Float[Tensor, "B d_out"],
-        gradients: Gradients,
-        progress: float,
-    ) -> float:
+    def _auxiliary(self, given: GateInput, error: Float[Tensor, "B d_out"], gradients: Gradients) -> float:
         if self.deficit is None:
             return 0.0
         aux = self.deficit.aux
         k_aux = aux.k_aux or nearest_power_of_two(error.shape[1] / 2)
-        risen = min(1.0, progress / aux.warmup_fraction) if aux.warmup_fraction else 1.0
+        risen = min(1.0, given.progress / aux.warmup_fraction) if aux.warmup_fraction else 1.0
         return auxiliary_gradients(
-            self.weights, centred, z, error, self.deficit(self.statistics, self.done),
-            k_aux, aux.coefficient * risen, gradients, self.backend,
-        )  # fmt: skip
+            given, error, self.deficit(self.statistics, self.done), k_aux, aux.coefficient * risen, gradients
+        )
 
     def _gate(self) -> Gate:
         sae, weights = self.config.sae, self.weights

@@ -99,7 +99,7 @@ def test_fp32_products_keep_fp32_precision() -> None:
 
 @BACKENDS
 def test_passes_cover_every_latent_once(backend: Backend) -> None:
-    for d_sae in (1, 1024, 2500):
+    for d_sae in (1, 2048, 5000):
         codes = SparseCodes.from_mask(torch.zeros(2, d_sae), torch.zeros(2, d_sae, dtype=torch.bool))
         assert [latent for part in backend.passes(codes) for latent in part] == list(range(d_sae))
 

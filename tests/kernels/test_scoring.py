@@ -45,6 +45,12 @@ def test_the_choice_is_that_of_fp32(precision: Precision, seed: int, spread: flo
 
 
 @PRECISIONS
+def test_no_rows(precision: Precision) -> None:
+    x, W, b = problem(0)
+    assert ScoringBackend(precision).encode_token(x[:0], W, b, 3).offsets.tolist() == [0]
+
+
+@PRECISIONS
 def test_most_rows_are_certain(precision: Precision) -> None:
     x, W, b = problem(0, rows=200, d_sae=2048, width=128)
     backend = same_choice(precision, x, W, b, k=8)

@@ -99,6 +99,15 @@ def test_tiles_and_guessed_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
         same(SPARSE.select_token(scores, 1 + number), REFERENCE.select_token(scores, 1 + number))
 
 
+def test_no_rows_at_all() -> None:
+    for columns in (1, 64):
+        scores = torch.empty(0, columns)
+        same(SPARSE.select_token(scores, 1), REFERENCE.select_token(scores, 1))
+        same(SPARSE.select_mutual(scores, 3), REFERENCE.select_mutual(scores, 3))
+        none = torch.zeros(columns, dtype=torch.int64)
+        same(SPARSE.select_feature(scores, none), REFERENCE.select_feature(scores, none))
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_not_a_number_is_never_passed_over(sign: int) -> None:
     """A step must see that its numbers broke: NaN of either sign is selected as if it were the largest."""

@@ -247,6 +247,8 @@ class TestChoice:
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
         assert availability.obstacle("cuda:0") == "it needs compute capability 8.0, and cuda:0 has 7.5"
-        assert choose("auto", "cuda:0").name == "cpu"
+        assert choose("auto", "cuda:0").name == "reference"
+        with pytest.raises(UserError, match="cpu runs on the CPU, not on cuda:0"):
+            choose("cpu", "cuda:0")
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
         assert choose("auto", "cuda:0").name == "triton"

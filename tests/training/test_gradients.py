@@ -10,9 +10,10 @@ from saelab.activations.batch import ActivationBatch
 from saelab.config import load_config
 from saelab.kernels.backend import choose
 from saelab.training.config import TrainConfig
-from saelab.training.gates.gate import Gate
+from saelab.training.gates.gate import Gate, GateInput
 from saelab.training.gradients import Gradients, auxiliary_gradients
 from saelab.training.initial import Scaling, Weights
+from saelab.training.rows import RowGradient
 from saelab.training.trainer import Trainer
 
 B, D, OUT, F, K = 12, 5, 7, 20, 3
@@ -151,7 +152,12 @@ def test_every_architecture(name: str, transcoder: bool, backend: str) -> None:
 
 
 def zero_gradients(weights: Weights) -> Gradients:
-    return Gradients(**{name: torch.zeros_like(tensor) for name, tensor in weights.named().items()})
+    return Gradients(
+        RowGradient(weights.W_enc),
+        RowGradient(weights.W_dec),
+        torch.zeros_like(weights.b_enc),
+        torch.zeros_like(weights.b_dec),
+    )
 
 
 @pytest.mark.parametrize("k_aux", [2, 64])
@@ -165,8 +171,8 @@ def test_auxiliary_loss(graded: bool, k_aux: int) -> None:
     error = torch.randn(B, D, dtype=torch.float64, generator=generator)
     ours = zero_gradients(weights)
     centred = x - weights.b_dec
-    z = centred @ weights.W_enc.T + weights.b_enc
-    loss = auxiliary_gradients(weights, centred, z, error, deficit, k_aux, 1 / 32, ours, choose())
+    given = GateInput(weights, centred, x, None, K, 0.5, choose())
+    loss = auxiliary_gradients(given, error, deficit, k_aux, 1 / 32, ours)
 
     w = leaves(weights)
     pulled = ((x - w.b_dec) @ w.W_enc.T + w.b_enc).relu() * deficit
@@ -185,5 +191,6 @@ def test_without_starved_latents_the_auxiliary_loss_is_nothing() -> None:
     weights, x = trainer_of({}).weights, batch_of().x
     ours = zero_gradients(weights)
     none = torch.zeros(F, dtype=torch.float64)
-    assert auxiliary_gradients(weights, x, x @ weights.W_enc.T, x, none, 4, 1.0, ours, choose()) == 0.0
+    given = GateInput(weights, x, x, None, K, 0.5, choose())
+    assert auxiliary_gradients(given, x, none, 4, 1.0, ours) == 0.0
     assert all(not tensor.any() for tensor in ours.named().values())

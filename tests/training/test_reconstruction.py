@@ -29,4 +29,4 @@ def test_two_nested_dictionaries_by_hand() -> None:
     assert seen.error.tolist() == [[0.0, -1.0]]
     assert seen.grad_x_hat.tolist() == [[0.0, -0.5]]  # (0, −1) + (0, 0.5)
     assert seen.grad_f.tolist() == [0.0, 0.5]  # latent 0 answers for both, latent 1 for the second alone
-    assert seen.grad_rows.tolist() == [[0.0, -0.5], [0.0, 1.5]]
+    assert seen.grad_rows.whole().tolist() == [[0.0, -0.5], [0.0, 1.5]]

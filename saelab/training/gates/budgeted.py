@@ -8,7 +8,9 @@ from torch import Tensor
 
 from saelab.dictionaries import affinity
 from saelab.dictionaries.allocation import FeatureAllocation, MutualAllocation, TokenAllocation, budget_shares
-from saelab.dictionaries.config import FeatureChoice, GradientAffinity, MutualChoice, TokenChoice
+from saelab.dictionaries.config import ActivationAffinity, FeatureChoice, GradientAffinity, MutualChoice, TokenChoice
+from saelab.kernels.product import Buffer
+from saelab.kernels.scoring import ScoringBackend
 from saelab.training.config import SaeConfig
 from saelab.training.gates.gate import Flow, GateInput, Inference, Kept
 from saelab.training.initial import Weights
@@ -21,6 +23,7 @@ class BudgetedGate:
     def __init__(self, sae: SaeConfig, statistics: LatentStatistics) -> None:
         self.sae, self.statistics = sae, statistics
         self.allocation = self._first_allocation()
+        self.affinities = Buffer.shared("affinities")
 
     def extra(self, weights: Weights) -> dict[str, Tensor]:
         return {}
@@ -28,9 +31,17 @@ class BudgetedGate:
     def temper(self, weights: Weights) -> None:
         """The usual start is right: few matches are kept."""
 
+    def reads_by_latent(self, progress: float) -> bool:
+        self._enter_feature_phase(progress)
+        return isinstance(self.allocation, FeatureAllocation) and isinstance(self.sae.affinity, ActivationAffinity)
+
     def open(self, batch: GateInput) -> Kept:
         self._enter_feature_phase(batch.progress)
-        scores = affinity.scores(self.sae.affinity, batch.z, batch.gradient, batch.weights.W_dec)
+        if isinstance(batch.backend, ScoringBackend):
+            weights = batch.weights
+            codes = batch.backend.encode_token(batch.centred, weights.W_enc, weights.b_enc, round(batch.k))
+            return Kept(codes.with_values(codes.values.relu()), codes.values)
+        scores = affinity.scores(self.sae.affinity, batch.z, batch.gradient, batch.weights.W_dec, self.affinities)
         codes = self.allocation.select(scores, batch.k, batch.backend)
         if scores is batch.z:
             return Kept(codes.with_values(codes.values.relu()), codes.values)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saelab.kernels.backend import Backend
@@ -19,8 +20,8 @@ class GateInput:
     """One batch on its way through the step."""
 
     weights: Weights
-    z: Float[Tensor, "B F"]
-    """Pre-activations `W_enc (x − centre) + b_enc`."""
+    centred: Float[Tensor, "B d"]
+    """Scaled inputs less the centre."""
     target: Float[Tensor, "B d_out"]
     """What is reconstructed, scaled."""
     gradient: Float[Tensor, "B d"] | None
@@ -30,6 +31,20 @@ class GateInput:
     progress: float
     """Share of training that is done."""
     backend: Backend
+    by_latent: bool = False
+    """Whether z is to be laid out latent by latent."""
+
+    @cached_property
+    def z(self) -> Float[Tensor, "B F"]:
+        """Pre-activations `W_enc (x − centre) + b_enc`: the one dense product, for who asks."""
+        return self.backend.pre_activations(self.centred, self.weights.W_enc, self.weights.b_enc, self.by_latent)
+
+    def z_of(self, latents: Int[Tensor, "n"]) -> Float[Tensor, "B n"]:
+        """Pre-activations of some latents, in memory that may be written to."""
+        if "z" in self.__dict__:
+            return self.z.index_select(1, latents)
+        W_enc, b_enc = self.weights.W_enc[latents], self.weights.b_enc[latents]
+        return self.backend.pre_activations(self.centred, W_enc, b_enc, by_latent=False)
 
 
 class Kept(NamedTuple):
@@ -75,6 +90,10 @@ class Gate(Protocol):
 
     def temper(self, weights: Weights) -> None:
         """Change a new training's first weights, where a gate starts badly from the usual ones."""
+        ...
+
+    def reads_by_latent(self, progress: float) -> bool:
+        """Whether `open` looks through z latent by latent, not token by token, when this share of training is done."""
         ...
 
     def open(self, batch: GateInput) -> Kept:

@@ -30,6 +30,9 @@ class GatedGate:
     def temper(self, weights: Weights) -> None:
         temper_open_gate(weights)
 
+    def reads_by_latent(self, progress: float) -> bool:
+        return False
+
     def open(self, batch: GateInput) -> Kept:
         gate = SparseCodes.from_mask(batch.z, batch.z > 0)
         inference = self.inference(batch.weights)

@@ -35,6 +35,9 @@ class JumpReluGate:
     def temper(self, weights: Weights) -> None:
         """The usual start is right: few matches are kept."""
 
+    def reads_by_latent(self, progress: float) -> bool:
+        return False
+
     def open(self, batch: GateInput) -> Kept:
         codes = SparseCodes.from_mask(batch.z, batch.z > batch.weights.extra["log_threshold"].exp())
         return Kept(codes, codes.values)

@@ -29,6 +29,9 @@ class ReluGate:
     def temper(self, weights: Weights) -> None:
         temper_open_gate(weights)
 
+    def reads_by_latent(self, progress: float) -> bool:
+        return False
+
     def open(self, batch: GateInput) -> Kept:
         codes = SparseCodes.from_mask(batch.z, batch.z > 0)
         return Kept(codes, codes.values)
