@@ -1,8 +1,7 @@
-"""How fast is a training step? Every allocation, against the encoder product alone and against other tools.
+"""How fast is a training step? Every allocation, against the encoder product alone.
 
     python benchmarks/step.py                                   # all sizes; a table, and benchmarks/results/step.json
     python benchmarks/step.py --sizes 6144,32,4096 --profile    # one size, where a step's time goes
-    python benchmarks/step.py --peers /tmp/peers/bin/python     # beside the peers that are installed there
 
 One step is `Trainer.step` on activations of a known sparse dictionary (768 wide): everything that `saelab train` does
 per batch but reading it. The floor is one product `x @ W_encᵀ + b_enc` into memory that is kept, by MKL or oneDNN,

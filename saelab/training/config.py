@@ -155,7 +155,7 @@ class SaeConfig(Config):
     @property
     def architecture(self) -> str:
         """The preset's name if nothing was changed about it, else the parts: "gradient × mutual × prefixes"."""
-        named = [self.preset, *(name for name in PRESETS if name != self.preset)]
+        named: list[Preset] = [self.preset, *(name for name in PRESETS if name != self.preset)]
         for name in named:
             if PRESETS[name][:2] == (type(self.affinity), type(self.allocation)) and (
                 (len(PRESETS[name].prefixes) > 1) == (len(self.prefixes) > 1)

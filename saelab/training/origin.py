@@ -53,7 +53,7 @@ def written_sites(config: DictionaryConfig) -> tuple[Site, ...]:
 
 
 def written_before_read(config: DictionaryConfig) -> Site | None:
-    """A target that the model computes before the site that the dictionary reads, so that nothing read can change it."""
+    """A target that the model computes before the site that the dictionary reads: nothing read could change it."""
     read = Site.parse(config.site)
     return next((s for s in written_sites(config) if Site(s.layer, s.kind) < Site(read.layer, read.kind)), None)
 

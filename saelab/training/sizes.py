@@ -28,7 +28,7 @@ class Size:
     kept_bytes: int
     """In memory from step to step: weights and moments."""
     step_bytes: int
-    """In memory during a step, beside that: gradients, and the scores of a batch."""
+    """In memory during a step, beside that: as much as whole gradients and two tables of scores would take."""
 
     @classmethod
     def of(cls, config: TrainConfig, d_in: int, d_out: int) -> Size:

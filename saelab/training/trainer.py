@@ -95,8 +95,8 @@ class Trainer:
     ) -> Trainer:
         """The training that `state` was taken of, after `done` steps; it goes on to the same weights."""
         state = {name: tensor.to(device) for name, tensor in state.items()}
-        matrices = {name: state[f"weights.{name}"] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
-        weights = Weights(**matrices, input_centre=state.get("weights.input_centre"))
+        W_enc, W_dec, b_enc, b_dec = (state[f"weights.{name}"] for name in ("W_enc", "W_dec", "b_enc", "b_dec"))
+        weights = Weights(W_enc, W_dec, b_enc, b_dec, input_centre=state.get("weights.input_centre"))
         trainer = cls(config, weights, Scaling.from_state(state))
         trainer._restore(state, done)
         return trainer
