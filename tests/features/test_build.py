@@ -16,12 +16,12 @@ from saelab.activations.config import HarvestConfig
 from saelab.activations.manifest import CorpusPlace, Manifest
 from saelab.corpora import CorpusConfig, label_rows, pack
 from saelab.dictionaries.dictionary import Dictionary
-from saelab.disk import RunPaths, write_text
+from saelab.disk import RunPaths, read_json, write_json, write_text
 from saelab.errors import UserError
 from saelab.features import FeatureIndex, IndexConfig, build_index, collect
 from saelab.features.collect import Spill
 from saelab.features.plan import Plan
-from saelab.features.schema import TABLES
+from saelab.features.schema import TABLES, summary_path
 from saelab.models import LanguageModel, Site
 from tests.features.conftest import D_SAE, POLICY
 
@@ -94,6 +94,19 @@ def test_a_finished_index_is_left_alone(
 def test_other_settings_are_refused_and_named(small: IndexConfig, model: LanguageModel) -> None:
     with pytest.raises(UserError, match="tokens: 900 → 800"):
         build_index(changed(small, tokens=800), model)
+
+
+def test_an_index_of_an_earlier_saelab_that_lacks_a_newer_key_is_the_same_index(
+    small: IndexConfig, model: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.out is not None
+    old = tmp_path / "index"
+    shutil.copytree(small.out, old)
+    summary = read_json(summary_path(old))
+    assert summary["settings"]["policy"].pop("pad") is False
+    write_json(summary_path(old), summary)
+    build_index(changed(small, out=old), model)
+    assert "finished already" in capsys.readouterr().err
 
 
 def test_a_stopped_build_goes_on_where_it_was(
