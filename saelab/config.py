@@ -127,6 +127,14 @@ def config_digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
+def as_of_now(cls: type[ConfigT], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier saelab wrote, with the defaults of keys that it did not know."""
+    try:
+        return build(cls, settings, where="").model_dump(mode="json")
+    except UserError:
+        return dict(settings)
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys at which two dumped configs differ, with both values: "sae.k: 16 → 32"."""
     lines: list[str] = []

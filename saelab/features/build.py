@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from saelab.config import differences
+from saelab.config import as_of_now, differences
 from saelab.corpora import CorpusConfig, TokenPolicy
 from saelab.disk import disk_errors, exclusive, read_json, require_free_space, staged_directory
 from saelab.errors import UserError
@@ -51,15 +50,11 @@ def build_index(config: IndexConfig, model: LanguageModel | None = None) -> Path
 def _is_finished(plan: Plan) -> bool:
     if not plan.out.exists():
         return False
-    made_with = _as_of_now(read_json(summary_path(plan.out)).get("settings", {}))
+    made_with = read_json(summary_path(plan.out)).get("settings", {})
+    for key, kind in (("corpus", CorpusConfig), ("policy", TokenPolicy)):
+        made_with[key] = as_of_now(kind, made_with.get(key, {}))
     if changed := differences(made_with, plan.settings):
         raise UserError(
             f"{plan.out} was made with other settings ({'; '.join(changed)}); give another --out, or add --overwrite"
         )
     return True
-
-
-def _as_of_now(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that an earlier saelab wrote, with the defaults of keys that it did not know."""
-    known = {"corpus": CorpusConfig(), "policy": TokenPolicy()}
-    return settings | {key: now.model_dump(mode="json") | settings.get(key, {}) for key, now in known.items()}

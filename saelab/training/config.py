@@ -166,14 +166,19 @@ class SaeConfig(Config):
 
     def k_at(self, progress: float) -> float:
         """The budget per token when this share of training is done."""
-        if self.k_warmup is None or progress >= self.k_warmup.fraction:
+        if self.k_warmup is None:
             return self.k
-        way = progress / self.k_warmup.fraction
-        return self.k_warmup.start + (self.k - self.k_warmup.start) * way
+        way = risen(progress, self.k_warmup.fraction)
+        return self.k if way == 1 else self.k_warmup.start + (self.k - self.k_warmup.start) * way
 
     def prefix_ends(self) -> tuple[int, ...]:
         """How many latents each nested dictionary has."""
-        return tuple(sorted({max(1, int(share * self.d_sae)) for share in self.prefixes}))
+        return tuple(sorted({int(share * self.d_sae) for share in self.prefixes}))
+
+
+def risen(progress: float, fraction: float) -> float:
+    """How far a warm-up over the first `fraction` of training has come, from 0 to 1, when `progress` is done."""
+    return min(1.0, progress / fraction) if fraction else 1.0
 
 
 def _with_kind(given: Any, default: type[Config]) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from saelab.activations.batch import ActivationBatch
 from saelab.activations.source import Origin
-from saelab.config import build, config_digest, differences, read_yaml, to_yaml
+from saelab.config import as_of_now, config_digest, differences, read_yaml, to_yaml
 from saelab.dictionaries.calibration import TOLERANCE, active_per_token, calibrated
 from saelab.dictionaries.config import FeatureChoice, MutualChoice
 from saelab.dictionaries.dictionary import Dictionary
@@ -151,20 +151,12 @@ def require_same_settings(run: RunPaths, config: TrainConfig) -> None:
     """Refuse to continue a run that was made with others."""
     if not run.config.exists():
         return
-    changed = differences(_as_of_now(read_yaml(run.config)), config.model_dump(mode="json"))
+    changed = differences(as_of_now(TrainConfig, read_yaml(run.config)), config.model_dump(mode="json"))
     if changed:
         raise UserError(
             f"{run.root} was made with other settings ({'; '.join(changed[:3])}{'; …' if len(changed) > 3 else ''}); "
             "give another --out, or --overwrite to start anew"
         )
-
-
-def _as_of_now(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that an earlier saelab wrote, with the defaults of keys that it did not know."""
-    try:
-        return build(TrainConfig, settings, where="").model_dump(mode="json")
-    except UserError:
-        return settings
 
 
 def keeping_its_budget(dictionary: Dictionary, fresh: list[Float[Tensor, "B d"]], name: str) -> Dictionary:

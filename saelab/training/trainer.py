@@ -16,7 +16,7 @@ from saelab.errors import UserError
 from saelab.kernels.backend import choose
 from saelab.kernels.codes import SparseCodes
 from saelab.training.concentration import Concentration
-from saelab.training.config import NoAux, TrainConfig
+from saelab.training.config import NoAux, TrainConfig, risen
 from saelab.training.deficit import Deficit
 from saelab.training.gates.budgeted import BudgetedGate
 from saelab.training.gates.gate import Gate, GateInput
@@ -144,9 +144,9 @@ class Trainer:
             return 0.0
         aux = self.deficit.aux
         k_aux = aux.k_aux or nearest_power_of_two(error.shape[1] / 2)
-        risen = min(1.0, given.progress / aux.warmup_fraction) if aux.warmup_fraction else 1.0
+        coefficient = aux.coefficient * risen(given.progress, aux.warmup_fraction)
         return auxiliary_gradients(
-            given, error, self.deficit(self.statistics, self.done), k_aux, aux.coefficient * risen, gradients
+            given, error, self.deficit(self.statistics, self.done), k_aux, coefficient, gradients
         )
 
     def _gate(self) -> Gate:

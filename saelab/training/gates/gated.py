@@ -10,11 +10,11 @@ from saelab.dictionaries.config import Gated
 from saelab.kernels.codes import SparseCodes
 from saelab.training.config import SaeConfig
 from saelab.training.gates.gate import Flow, GateInput, Inference, Kept, temper_open_gate
-from saelab.training.gates.penalty import Price
+from saelab.training.gates.penalty import PricedGate
 from saelab.training.initial import Weights
 
 
-class GatedGate:
+class GatedGate(PricedGate):
     """`f = 1[z > 0] · relu(m)`, `m = exp(r) · W_enc (x − centre) + b_mag`; z with `b_enc` is the gate.
 
     Loss: reconstruction + λ Σ relu(z) + |x − x_hat(relu(z))|² with a frozen decoder, which teaches the gate where to
@@ -22,16 +22,13 @@ class GatedGate:
     """
 
     def __init__(self, choice: Gated, sae: SaeConfig, device: torch.device) -> None:
-        self.price = Price(choice.penalty, sae.k, device)
+        super().__init__(choice.penalty, sae.k, device)
 
     def extra(self, weights: Weights) -> dict[str, Tensor]:
         return {"log_gain": torch.zeros_like(weights.b_enc), "b_mag": torch.zeros_like(weights.b_enc)}
 
     def temper(self, weights: Weights) -> None:
         temper_open_gate(weights)
-
-    def reads_by_latent(self, progress: float) -> bool:
-        return False
 
     def open(self, batch: GateInput) -> Kept:
         gate = SparseCodes.from_mask(batch.z, batch.z > 0)
@@ -41,8 +38,7 @@ class GatedGate:
 
     def backward(self, batch: GateInput, kept: Kept, grad_f: Float[Tensor, "nnz"], grad_x_hat: Tensor) -> Flow:
         weights, latents, backend = batch.weights, kept.codes.latents, batch.backend
-        price = (self.price.now(batch.progress) / batch.target.numel()).to(grad_f.dtype)
-        self.price.observe((kept.codes.values > 0).sum(), kept.codes.rows, batch.progress)
+        price = self.pay(batch, (kept.codes.values > 0).sum())
 
         frozen = kept.codes.with_values(kept.z)
         error = batch.target - backend.decode(frozen, weights.W_dec) - weights.b_dec
@@ -58,9 +54,3 @@ class GatedGate:
     def inference(self, weights: Weights) -> Inference:
         gain = weights.extra["log_gain"].exp()
         return Inference(torch.zeros_like(gain), gain, weights.extra["b_mag"] - gain * weights.b_enc)
-
-    def state(self) -> dict[str, Tensor]:
-        return self.price.state()
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.price.restore(state)

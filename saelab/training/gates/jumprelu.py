@@ -12,11 +12,11 @@ from saelab.dictionaries.config import JumpRelu
 from saelab.kernels.codes import SparseCodes
 from saelab.training.config import SaeConfig
 from saelab.training.gates.gate import Flow, GateInput, Inference, Kept
-from saelab.training.gates.penalty import Price
+from saelab.training.gates.penalty import PricedGate
 from saelab.training.initial import Weights
 
 
-class JumpReluGate:
+class JumpReluGate(PricedGate):
     """`f = z · 1[z > θ]`, loss + λ L0; θ learns by straight-through estimates in a window of width ε around it.
 
     `∂f/∂θ ≈ −θ/ε · 1[|z − θ| < ε/2]`, `∂L0/∂θ ≈ −1/ε · 1[|z − θ| < ε/2]`; θ = exp(log_threshold) stays positive.
@@ -25,7 +25,7 @@ class JumpReluGate:
     """
 
     def __init__(self, choice: JumpRelu, sae: SaeConfig, d_in: int, device: torch.device) -> None:
-        self.price = Price(choice.penalty, sae.k, device)
+        super().__init__(choice.penalty, sae.k, device)
         self.bandwidth = choice.bandwidth * math.sqrt(d_in)
         self.first = choice.threshold * math.sqrt(d_in)
 
@@ -35,17 +35,13 @@ class JumpReluGate:
     def temper(self, weights: Weights) -> None:
         """The usual start is right: few matches are kept."""
 
-    def reads_by_latent(self, progress: float) -> bool:
-        return False
-
     def open(self, batch: GateInput) -> Kept:
         codes = SparseCodes.from_mask(batch.z, batch.z > batch.weights.extra["log_threshold"].exp())
         return Kept(codes, codes.values)
 
     def backward(self, batch: GateInput, kept: Kept, grad_f: Float[Tensor, "nnz"], grad_x_hat: Tensor) -> Flow:
         threshold = batch.weights.extra["log_threshold"].exp()
-        price = (self.price.now(batch.progress) / batch.target.numel()).to(grad_f.dtype)
-        self.price.observe(kept.codes.nnz, kept.codes.rows, batch.progress)
+        price = self.pay(batch, kept.codes.nnz)
         near = SparseCodes.from_mask(batch.z, (batch.z - threshold).abs() < self.bandwidth / 2)
         grad_near = batch.backend.value_gradients(grad_x_hat, near, batch.weights.W_dec)
         pull = -(threshold[near.latents] * grad_near + price) / self.bandwidth
@@ -54,9 +50,3 @@ class JumpReluGate:
 
     def inference(self, weights: Weights) -> Inference:
         return Inference(weights.extra["log_threshold"].exp())
-
-    def state(self) -> dict[str, Tensor]:
-        return self.price.state()
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.price.restore(state)

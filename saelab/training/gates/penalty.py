@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saelab.dictionaries.config import SparsityPenalty
+from saelab.training.config import risen
+from saelab.training.gates.gate import GateInput
 
 FIRST = 1.0  # λ before it is steered: about what a match of activation 1 is worth
 GAIN = 0.04  # how much of log(L0 / wanted) a step adds to log λ
@@ -31,7 +33,7 @@ class Price:
 
     def now(self, progress: float) -> Float[Tensor, ""]:
         """λ when this share of training is done."""
-        share = self._risen(progress) if self.config.coefficient is not None else 1.0
+        share = risen(progress, self.config.warmup_fraction) if self.config.coefficient is not None else 1.0
         return self.log_price.exp() * share
 
     def observe(self, active: Float[Tensor, ""] | int, tokens: int, progress: float) -> None:
@@ -40,15 +42,35 @@ class Price:
             return
         l0 = (torch.as_tensor(active, dtype=torch.float64, device=self.log_price.device) / tokens).clamp(min=1e-3)
         self.first_l0 = torch.where(self.first_l0 == 0, l0, self.first_l0)
-        way = self._risen(progress)
+        way = risen(progress, self.config.warmup_fraction)
         wanted = self.first_l0.log() * (1 - way) + math.log(self.k) * way
         self.log_price = self.log_price + GAIN * (l0.log() - wanted).clamp(min=-MOST, max=MOST)
-
-    def _risen(self, progress: float) -> float:
-        return min(1.0, progress / self.config.warmup_fraction) if self.config.warmup_fraction else 1.0
 
     def state(self) -> dict[str, Tensor]:
         return {"gate.log_price": self.log_price, "gate.first_l0": self.first_l0}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.log_price, self.first_l0 = state["gate.log_price"], state["gate.first_l0"]
+
+
+class PricedGate:
+    """What gates that pay for sparsity have in common."""
+
+    def __init__(self, penalty: SparsityPenalty, k: float, device: torch.device) -> None:
+        self.price = Price(penalty, k, device)
+
+    def pay(self, batch: GateInput, active: Float[Tensor, ""] | int) -> Float[Tensor, ""]:
+        """λ per number of the target, as it stands in the mean loss; λ then takes in how many latents were active."""
+        price = self.price.now(batch.progress) / batch.target.numel()
+        self.price.observe(active, len(batch.target), batch.progress)
+        return price.to(batch.target.dtype)
+
+    def reads_by_latent(self, progress: float) -> bool:
+        """Never: what is kept is decided match by match."""
+        return False
+
+    def state(self) -> dict[str, Tensor]:
+        return self.price.state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.price.restore(state)

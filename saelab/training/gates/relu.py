@@ -10,18 +10,18 @@ from saelab.dictionaries.config import Relu
 from saelab.kernels.codes import SparseCodes
 from saelab.training.config import SaeConfig
 from saelab.training.gates.gate import Flow, GateInput, Inference, Kept, temper_open_gate
-from saelab.training.gates.penalty import Price
+from saelab.training.gates.penalty import PricedGate
 from saelab.training.initial import Weights
 
 
-class ReluGate:
+class ReluGate(PricedGate):
     """`f = relu(z)`, loss + λ Σ f; with unit-norm decoder rows the L1 norm can't be cheated by scale.
 
     Source: arXiv 2309.08600.
     """
 
     def __init__(self, choice: Relu, sae: SaeConfig, device: torch.device) -> None:
-        self.price = Price(choice.penalty, sae.k, device)
+        super().__init__(choice.penalty, sae.k, device)
 
     def extra(self, weights: Weights) -> dict[str, Tensor]:
         return {}
@@ -29,24 +29,14 @@ class ReluGate:
     def temper(self, weights: Weights) -> None:
         temper_open_gate(weights)
 
-    def reads_by_latent(self, progress: float) -> bool:
-        return False
-
     def open(self, batch: GateInput) -> Kept:
         codes = SparseCodes.from_mask(batch.z, batch.z > 0)
         return Kept(codes, codes.values)
 
     def backward(self, batch: GateInput, kept: Kept, grad_f: Float[Tensor, "nnz"], grad_x_hat: Tensor) -> Flow:
-        price = (self.price.now(batch.progress) / batch.target.numel()).to(grad_f.dtype)
-        self.price.observe(kept.codes.nnz, kept.codes.rows, batch.progress)
+        price = self.pay(batch, kept.codes.nnz)
         grad_z = grad_f + price
         return Flow(grad_z, grad_z, penalty=price * kept.codes.values.sum())
 
     def inference(self, weights: Weights) -> Inference:
         return Inference(torch.zeros_like(weights.b_enc))
-
-    def state(self) -> dict[str, Tensor]:
-        return self.price.state()
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.price.restore(state)
