@@ -17,7 +17,7 @@ CURVES = (
     ("fvu", "FVU (training)", True),
     ("l0", "active latents per token", False),
     ("dead", "dead latents", False),
-    ("latents_in_use", "latents that share a batch", False),
+    ("latents_in_use", "latents in use", False),
 )
 
 
