@@ -32,7 +32,7 @@ def scores(
     if gradient is None:
         raise ValueError("the gradient affinity needs ∇_x L beside every activation")
     pull = product(gradient, W_dec, buffer or Buffer()).abs_()
-    weight = pull.new_tensor(affinity.beta)
+    weight = pull.new_full((), affinity.beta)  # filled in there: a number that is sent makes the host wait
     if affinity.normalise == "mean1":
         weight /= pull.mean().clamp(min=1e-30)
     return torch.addcmul(z, z, pull.mul_(weight), out=pull)

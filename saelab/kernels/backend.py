@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saelab.errors import UserError
@@ -24,6 +24,8 @@ class AdamStep:
     beta1: float
     beta2: float
     epsilon: float
+    frozen: Bool[Tensor, ""] | None = None
+    """Where it is set nothing moves. The device may know that before the host does."""
 
 
 class Backend(Protocol):
@@ -60,6 +62,17 @@ class Backend(Protocol):
         """The `budgets[i]` largest scores of every latent i (at most B); the codes' values are the scores.
 
         Budgets may lie on the host whatever the scores' device: a backend has to know their sum there.
+        """
+        ...
+
+    def select_firing(self, scores: Float[Tensor, "B F"], k: int) -> SparseCodes:
+        """Of the k largest scores of every row those above 0; the others are left out, or kept with the value 0."""
+        ...
+
+    def starved(self, deficit: Float[Tensor, "F"]) -> Int[Tensor, "n"] | None:
+        """The latents that are worth a table of their own as their deficit is above 0, ascending; None: take all.
+
+        Where asking would make the host wait the answer is None.
         """
         ...
 

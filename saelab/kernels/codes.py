@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -114,6 +114,13 @@ class SparseCodes:
             self.d_sae,
             (stop - start,),
         )
+
+    def rows_where(self, mask: Bool[Tensor, "rows"]) -> SparseCodes:
+        """Some of the rows as codes of their own."""
+        counts = self.counts[mask]
+        some = self.keep(mask[self.row_ids])
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        return replace(some, offsets=offsets, shape=(len(counts),))
 
     def reshape(self, *shape: int) -> SparseCodes:
         """The same rows under another leading shape."""

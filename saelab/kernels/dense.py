@@ -72,5 +72,6 @@ def _tiles(codes: SparseCodes) -> Iterator[_Tile]:
     height = max(1, TILE_ELEMENTS // codes.d_sae)
     for start in range(0, codes.rows, height):
         rows = slice(start, min(start + height, codes.rows))
-        matches = slice(int(codes.offsets[rows.start]), int(codes.offsets[rows.stop]))
+        whole = rows.stop - rows.start == codes.rows  # then the host need not ask the device where matches lie
+        matches = slice(0, codes.nnz) if whole else slice(int(codes.offsets[start]), int(codes.offsets[rows.stop]))
         yield _Tile(rows, matches, (codes.row_ids[matches] - start) * codes.d_sae + codes.latents[matches])

@@ -37,6 +37,12 @@ class ReferenceBackend:
         within = torch.arange(scores.shape[0], device=scores.device)[:, None] < budgets.to(scores.device)
         return SparseCodes.from_mask(scores, torch.zeros_like(within).scatter_(0, order, within))
 
+    def select_firing(self, scores: Float[Tensor, "B F"], k: int) -> SparseCodes:
+        return self.select_token(scores, k).positive()
+
+    def starved(self, deficit: Float[Tensor, "F"]) -> Int[Tensor, "n"] | None:
+        return deficit.nonzero()[:, 0]
+
     def decode(self, codes: SparseCodes, W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "B d"]:
         return codes.to_dense().reshape(codes.rows, codes.d_sae) @ W_dec
 
@@ -71,6 +77,8 @@ class ReferenceBackend:
         step: AdamStep,
         unit_rows: bool,
     ) -> None:
+        if step.frozen is not None and bool(step.frozen):
+            return
         if unit_rows:
             gradient = gradient - (gradient * weight).sum(1, keepdim=True) * weight
         mean.copy_(step.beta1 * mean + (1 - step.beta1) * gradient)

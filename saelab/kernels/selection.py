@@ -52,11 +52,11 @@ def best_of_all(table: Float[Tensor, "R C"], budget: int) -> Picks:
         return _nothing(table)
     groups = grouped(table)
     maxima = groups.maxima.view(-1)
-    above = _all_not_below(groups, _guess(maxima, budget))
+    above = _all_not_below(groups, guess(maxima, budget))
     if above.places.numel() < budget:
-        bound = _largest(maxima, budget) if budget <= len(maxima) else maxima.new_tensor(-torch.inf)
+        bound = largest(maxima, budget) if budget <= len(maxima) else maxima.new_tensor(-torch.inf)
         above = _all_not_below(groups, bound)
-    last = _largest(above.values, budget)
+    last = largest(above.values, budget)
     wins = ~(above.values <= last)
     tied = (above.values == last).nonzero()[: budget - int(wins.sum()), 0]
     wins[tied] = True
@@ -193,12 +193,12 @@ def _descending_keys(values: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
     return 0x7FFF_FFFF - ascending.long()
 
 
-def _guess(maxima: Float[Tensor, "n"], budget: int) -> Float[Tensor, ""]:
+def guess(maxima: Float[Tensor, "n"], budget: int) -> Float[Tensor, ""]:
     """A bound that slightly more than `budget` of the group maxima reach, judged by an even sample of them."""
     sample = maxima[:: max(1, len(maxima) // SAMPLE)]
-    return _largest(sample, min(len(sample), int(SURPLUS * budget * len(sample) / len(maxima)) + 16))
+    return largest(sample, min(len(sample), int(SURPLUS * budget * len(sample) / len(maxima)) + 16))
 
 
-def _largest(values: Float[Tensor, "n"], number: int) -> Float[Tensor, ""]:
+def largest(values: Float[Tensor, "n"], number: int) -> Float[Tensor, ""]:
     """The `number`-th largest, NaN above all."""
     return values.kthvalue(len(values) - number + 1).values

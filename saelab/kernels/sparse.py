@@ -20,6 +20,7 @@ ROWS_AT_ONCE = 2048  # gradient, weight and moments of so many rows, 25 MB of fp
 REUSE = 32  # matches per table row from which narrow column blocks, which stay in the L2 cache, pay for their copies
 BLOCK_ELEMENTS = 2**18  # of such a block: 1 MB of fp32
 NARROWEST = 64  # columns
+FEW = 1 / 4  # of all latents: so many are worth a table of their own
 
 
 class SparseBackend:
@@ -54,6 +55,16 @@ class SparseBackend:
         places = (picks.places - latents * B) * d_sae + latents
         order = torch.sort(places).indices
         return _by_token(Picks(picks.values.index_select(0, order), places.index_select(0, order)), scores.shape)
+
+    def select_firing(self, scores: Float[Tensor, "B F"], k: int) -> SparseCodes:
+        fires = scores > 0
+        if int(fires.sum(1).max()) <= k:
+            return SparseCodes.from_mask(scores, fires)
+        return self.select_token(scores, k).positive()
+
+    def starved(self, deficit: Float[Tensor, "F"]) -> Int[Tensor, "n"] | None:
+        latents = deficit.nonzero()[:, 0]
+        return latents if len(latents) <= FEW * len(deficit) else None
 
     def decode(self, codes: SparseCodes, W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "B d"]:
         if dense.sums_are_cheaper(codes):
@@ -108,6 +119,8 @@ class SparseBackend:
         step: AdamStep,
         unit_rows: bool,
     ) -> None:
+        if step.frozen is not None and bool(step.frozen):
+            return
         if unit_rows:
             gradient.addcmul_((gradient * weight).sum(1, keepdim=True), weight, value=-1)
         before = torch.tensor(float(step.number - 1), device=weight.device)  # torch counts it up itself

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saelab.kernels.codes import SparseCodes
@@ -28,12 +28,13 @@ class Concentration(NamedTuple):
     """Effective number of tokens that share them."""
 
     @classmethod
-    def of(cls, codes: SparseCodes) -> Concentration:
+    def of(cls, codes: SparseCodes, fired: Int[Tensor, "F"]) -> Concentration:
+        """Of one batch's matches; `fired` says how many tokens each latent fired on."""
         fires = (codes.values > 0).double()
         ends = fires.new_zeros(len(fires) + 1)
         ends[1:] = fires.cumsum(0)
         per_token = ends[codes.offsets].diff()
-        return cls(ends[-1], effective(codes.fired().double()), effective(per_token))
+        return cls(ends[-1], effective(fired.double()), effective(per_token))
 
 
 def effective(counts: Float[Tensor, "n"]) -> Float[Tensor, ""]:

@@ -52,6 +52,9 @@ class AuxK(Config):
     """Weight of the auxiliary loss beside the reconstruction loss."""
     k_aux: int | None = Field(default=None, gt=0)
     """Dead latents per token; left out, the power of two nearest d_out / 2."""
+    stride: int | None = Field(default=None, gt=0)
+    """Take the loss on every stride-th token of a batch (1: on all); left out, on so many that it keeps about 4·k
+    latents for each token of the batch, and on 1,024 at least."""
     warmup_fraction: float = Field(default=0.0, ge=0, le=1)
     """Share of training over which the coefficient rises from zero."""
 
@@ -64,6 +67,9 @@ class AuxZipf(Config):
     """Weight of the auxiliary loss beside the reconstruction loss."""
     k_aux: int | None = Field(default=None, gt=0)
     """Starved latents per token; left out, the power of two nearest d_out / 2."""
+    stride: int | None = Field(default=None, gt=0)
+    """Take the loss on every stride-th token of a batch (1: on all); left out, on so many that it keeps about 4·k
+    latents for each token of the batch, and on 1,024 at least."""
     warmup_fraction: float = Field(default=0.0, ge=0, le=1)
     """Share of training over which the coefficient rises from zero."""
     c: float = Field(default=0.5, gt=0)
@@ -224,7 +230,7 @@ class TrainConfig(Config):
     sae: SaeConfig
     """The dictionary to train."""
     tokens: Count = Field(default=10_000_000, gt=0)
-    """Tokens to train on (the data repeats when it has fewer)."""
+    """Tokens to train on. The data repeats when it has fewer."""
     batch: Count = Field(default=4096, gt=0)
     """Tokens per step."""
     buffer: Count = Field(default=262_144, gt=0)
@@ -244,8 +250,9 @@ class TrainConfig(Config):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the language model; the dictionary is trained in float32."""
     backend: BackendName = "auto"
-    """Kernels: auto, triton (NVIDIA GPUs), triton-bf16 (encoder product in bf16), cpu, cpu-bf16 or cpu-int8 (topk only:
-    latents compared in low precision and those in question in fp32; same choice), reference (dense, slow)."""
+    """Kernels: auto, triton (NVIDIA GPUs), triton-bf16 (encoder product in bf16), cpu, cpu-bf16 or cpu-int8 (topk and
+    mutual-choice; compares in low precision and settles in fp32 what that leaves open: same choice), reference (dense,
+    slow)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TrainConfig:
@@ -253,6 +260,8 @@ class TrainConfig(Config):
             raise ValueError(f"batch = {self.batch} tokens can't exceed buffer = {self.buffer} tokens")
         if self.tokens < self.batch:
             raise ValueError(f"tokens = {self.tokens} is less than one batch of {self.batch}")
+        if not isinstance(self.sae.aux, NoAux) and (self.sae.aux.stride or 1) > self.batch:
+            raise ValueError(f"sae.aux.stride = {self.sae.aux.stride} leaves no token of a batch of {self.batch}")
         return self
 
     @model_validator(mode="after")
@@ -263,9 +272,10 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _scoring_fits(self) -> TrainConfig:
-        by_token = isinstance(self.sae.allocation, TokenChoice) and isinstance(self.sae.affinity, ActivationAffinity)
-        if self.backend in ("cpu-bf16", "cpu-int8") and not by_token:
-            raise ValueError(f"backend = {self.backend} needs token choice by activation (sae.preset topk)")
+        choice, affinity = self.sae.allocation, self.sae.affinity
+        scorable = isinstance(choice, TokenChoice | MutualChoice) and isinstance(affinity, ActivationAffinity)
+        if self.backend in ("cpu-bf16", "cpu-int8") and not scorable:
+            raise ValueError(f"backend = {self.backend} needs token or mutual choice by activation (such as topk)")
         return self
 
     @property

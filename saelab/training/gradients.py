@@ -12,10 +12,10 @@ from torch import Tensor
 
 from saelab.kernels.backend import Backend
 from saelab.kernels.codes import SparseCodes
-from saelab.training.gates.gate import Flow, GateInput
+from saelab.training.gates.gate import Flow
 from saelab.training.initial import Weights
 from saelab.training.reconstruction import Reconstruction
-from saelab.training.rows import MatchSums, RowGradient, SomeRows
+from saelab.training.rows import MatchSums, RowGradient
 
 
 @dataclass
@@ -57,50 +57,3 @@ def step_gradients(
         b_dec=grad_b_dec,
         extra=flow.extra,
     )
-
-
-def auxiliary_gradients(
-    given: GateInput,
-    error: Float[Tensor, "B d_out"],
-    deficit: Float[Tensor, "F"],
-    k_aux: int,
-    coefficient: float,
-    gradients: Gradients,
-) -> float:
-    """Let starved latents reconstruct the error; adds its gradients to `gradients` and returns the loss.
-
-    `e_hat = Σ δ_i f_i W_dec[i]` over the `k_aux` latents of largest `z_i δ_i` per token (relu, no bias);
-    `L = |e − e_hat|² / |e − mean(e)|²` times `coefficient · min(Σδ / k_aux, 1)`; 0 where the denominator is.
-    With δ = 1 for dead latents and 0 for all others this is aux_k. Source: arXiv 2406.04093, A.2; with δ in between
-    it is aux_zipf, arXiv 2411.02124, whose formula is our reading.
-
-    Only the rows with δ > 0 take part: a dictionary of their own, as sparse as theirs are.
-
-    Args:
-        error: `target − x_hat`, a constant here.
-        deficit: δ, between 0 (thriving) and 1 (dead).
-    """
-    rows = deficit.nonzero()[:, 0]
-    spread = (error - error.mean(0)).square().sum()
-    if not len(rows) or spread == 0 or coefficient == 0:
-        return 0.0
-    weights, backend = given.weights, given.backend
-    pull = deficit[rows].to(error.dtype)
-    wanted = given.z_of(rows).mul_(pull)
-    positive = wanted > 0
-    if int(positive.sum(1).max()) <= k_aux:
-        codes = SparseCodes.from_mask(wanted, positive)
-    else:
-        codes = backend.select_token(wanted, k_aux).positive()
-    W_dec = weights.W_dec[rows]
-    residual = backend.decode(codes, W_dec) - error
-    factor = coefficient * min(float(pull.sum()) / k_aux, 1.0)
-    grad_e_hat = residual * (2 * factor / spread)
-    grad_z = backend.value_gradients(grad_e_hat, codes, W_dec) * pull.index_select(0, codes.latents)
-    gradients.W_dec.parts.append(SomeRows(rows, backend.row_gradients(codes, codes.values, grad_e_hat)))
-    gradients.W_enc.parts.append(SomeRows(rows, backend.row_gradients(codes, grad_z, given.centred)))
-    grad_b = backend.latent_sums(codes, grad_z)
-    gradients.b_enc.index_add_(0, rows, grad_b)
-    if weights.is_tied_at_centre:
-        gradients.b_dec -= grad_b @ weights.W_enc[rows]
-    return float(factor * residual.square().sum() / spread)

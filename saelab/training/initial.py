@@ -60,8 +60,8 @@ class Scaling:
         x = batch.x * self.input
         if not self.targets:
             return x, x
-        each = torch.tensor(self.targets, device=x.device).repeat_interleave(torch.tensor(self.widths, device=x.device))
-        return x, batch.target * each
+        parts = zip(batch.target.split(self.widths, dim=1), self.targets, strict=True)
+        return x, torch.cat([part * scale for part, scale in parts], dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """As tensors, for checkpoints."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from saelab.dictionaries.zipf import fit_zipf
 from saelab.disk import append_jsonl
@@ -39,14 +40,13 @@ class MetricsLog:
         """Take in one step."""
         concentration = result.concentration
         sums = torch.stack([
-            torch.as_tensor(number, dtype=torch.float64, device=result.squared_error.device)
+            _on_device(number, result.squared_error)
             for number in (
                 result.squared_error, result.squared_deviation, concentration.active, concentration.latents,
-                concentration.tokens, result.penalty,
+                concentration.tokens, result.penalty, result.aux_loss,
             )
         ])  # fmt: skip
         self.sums = sums if self.sums is None else self.sums + sums
-        self.aux_loss += result.aux_loss
         self.steps += 1
         self.lr = result.lr
 
@@ -54,13 +54,13 @@ class MetricsLog:
         """Write the window's line and begin the next; returns the line, None when the window is empty."""
         if self.sums is None:
             return None
-        error, deviation, active, latents, tokens, penalty = self.sums.tolist()
+        error, deviation, active, latents, tokens, penalty, aux_loss = self.sums.tolist()
         config, now = trainer.config, time.monotonic()
         dead = int(trainer.statistics.dead(config.sae.dead_after).sum())
         fvu, l0 = error / deviation if deviation else None, active / (self.steps * config.batch)
         record: dict[str, Any] = {
             "step": trainer.done, "tokens": trainer.done * config.batch, "fvu": fvu, "l0": l0, "dead": dead,
-            "aux_loss": self.aux_loss / self.steps, "penalty": penalty / self.steps,
+            "aux_loss": aux_loss / self.steps, "penalty": penalty / self.steps,
             "latents_in_use": latents / self.steps, "tokens_in_use": tokens / self.steps,
             "zipf": _law(trainer), "lr": self.lr,
             "tokens_per_s": self.steps * config.batch / (now - self.window_started), "seconds": now - self.started,
@@ -82,9 +82,16 @@ class MetricsLog:
             self.warned = True
 
     def _begin(self) -> None:
-        self.sums: torch.Tensor | None = None
-        self.aux_loss, self.steps, self.lr = 0.0, 0, 0.0
+        self.sums: Tensor | None = None
+        self.steps, self.lr = 0, 0.0
         self.window_started = time.monotonic()
+
+
+def _on_device(number: Tensor | float, like: Tensor) -> Tensor:
+    """A number in float64 beside `like`; filled in there, as a number that is sent makes the host wait."""
+    if isinstance(number, Tensor):
+        return number.double()
+    return torch.full((), number, dtype=torch.float64, device=like.device)
 
 
 def _law(trainer: Trainer) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saelab.kernels.backend import AdamStep, Backend
@@ -27,14 +27,14 @@ class UnitNormAdam:
         self.mean = {name: torch.zeros_like(tensor) for name, tensor in weights.named().items()}
         self.square = {name: torch.zeros_like(tensor) for name, tensor in weights.named().items()}
 
-    def step(self, gradients: Gradients, codes: SparseCodes, step: int, steps: int) -> float:
-        """Move the weights; returns the learning rate used.
+    def step(self, gradients: Gradients, codes: SparseCodes, step: int, steps: int, frozen: Bool[Tensor, ""]) -> float:
+        """Move the weights, unless they are `frozen`; returns the learning rate used.
 
         Args:
             codes: the batch's kept matches, by which the backend decides how many rows it takes at a time.
         """
         lr = self.peak * learning_rate_factor(step, steps, self.config.warmup_fraction, self.config.decay_fraction)
-        adam = AdamStep(step + 1, lr, self.config.beta1, self.config.beta2, EPSILON)
+        adam = AdamStep(step + 1, lr, self.config.beta1, self.config.beta2, EPSILON, frozen)
         for latents in self.backend.passes(codes):
             self._move("W_enc", gradients.W_enc.rows(latents), adam, latents)
             self._move("W_dec", gradients.W_dec.rows(latents), adam, latents)

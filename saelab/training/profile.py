@@ -14,6 +14,7 @@ REST = "rest of the step"
 STAGES = {
     "pre_activations": "encoder product",
     "encode_token": "scoring and selection",
+    "encode_mutual": "scoring and selection",
     "select_token": "selection",
     "select_mutual": "selection",
     "select_feature": "selection",

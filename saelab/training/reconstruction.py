@@ -38,7 +38,8 @@ def reconstruct(
         ends: numbers of latents, rising to F; one entry is an ordinary dictionary. Source of nesting: arXiv 2503.17547.
     """
     if len(ends) == 1:
-        error = target - backend.decode(codes, weights.W_dec) - weights.b_dec
+        x_hat = backend.decode(codes, weights.W_dec).add_(weights.b_dec)
+        error = torch.sub(target, x_hat, out=x_hat)
         grad_x_hat = error * (-2 / error.numel())
         return Reconstruction(
             error, grad_x_hat, backend.value_gradients(grad_x_hat, codes, weights.W_dec),

@@ -108,12 +108,15 @@ class Run:
             return False
         try:
             self.log.add(self.trainer.step(batch))
+            done, last = self.trainer.done, self.trainer.done == self.config.steps
+            due = done % max(1, self.config.checkpoint_every // self.config.batch) == 0
+            speaks = due or last or done % self.config.log_every == 0
+            if speaks:
+                self.trainer.check()
         except DivergedError as trouble:
             self.stage, self.trouble = "diverged", trouble
             return True
-        done, last = self.trainer.done, self.trainer.done == self.config.steps
-        due = done % max(1, self.config.checkpoint_every // self.config.batch) == 0
-        if due or last or done % self.config.log_every == 0:
+        if speaks:
             self.said = self.log.write(self.trainer) or self.said
         self.stage = "checking" if last else "training"
         return due and not last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saelab.kernels.codes import SparseCodes
@@ -31,25 +31,24 @@ class LatentStatistics:
         self.threshold_seen = torch.zeros(d_sae, device=device)
         self.batch_threshold = torch.zeros(2, device=device)
 
-    def update(self, codes: SparseCodes) -> None:
-        """Take in one batch of kept matches."""
-        fired = codes.fired()
-        self.idle = torch.where(fired > 0, 0, self.idle + codes.rows)
-        self.density.lerp_(fired.double() / codes.rows, 1 - DENSITY_DECAY)
-        self.density_seen.lerp_(torch.ones_like(self.density_seen), 1 - DENSITY_DECAY)
-        self._update_thresholds(codes)
+    def update(self, codes: SparseCodes, fired: Int[Tensor, "F"], frozen: Bool[Tensor, ""]) -> None:
+        """Take in one batch of kept matches, unless `frozen` is set: then everything stays as it is.
 
-    def _update_thresholds(self, codes: SparseCodes) -> None:
+        Args:
+            fired: on how many of its tokens each latent fired.
+        """
+        self.idle = torch.where(frozen, self.idle, torch.where(fired > 0, 0, self.idle + codes.rows))
+        step = torch.where(frozen, 0.0, torch.full_like(self.density_seen, 1 - DENSITY_DECAY))
+        self.density.lerp_(fired.double() / codes.rows, step)
+        self.density_seen.lerp_(torch.ones_like(self.density_seen), step)
+        self._update_thresholds(codes, frozen)
+
+    def _update_thresholds(self, codes: SparseCodes, frozen: Bool[Tensor, ""]) -> None:
         infinity = torch.full_like(self.threshold, torch.inf)
         positive = torch.where(codes.values > 0, codes.values, torch.inf).to(infinity.dtype)
         smallest = infinity.scatter_reduce(0, codes.latents, positive, reduce="amin")
-        fires = smallest.isfinite()
-        step = torch.where(fires, 1 - THRESHOLD_DECAY, 0.0)
-        self.threshold.lerp_(torch.where(fires, smallest, 0.0), step)
-        self.threshold_seen.lerp_(torch.ones_like(step), step)
-        if bool(fires.any()):
-            batch = torch.stack([smallest.min(), smallest.new_ones(())])
-            self.batch_threshold.lerp_(batch, 1 - THRESHOLD_DECAY)
+        _follow(self.threshold, self.threshold_seen, smallest, frozen)
+        _follow(self.batch_threshold[0], self.batch_threshold[1], smallest.amin(), frozen)
 
     def dead(self, dead_after: int) -> Bool[Tensor, "F"]:
         """Latents that fired for none of the last `dead_after` tokens."""
@@ -81,3 +80,13 @@ class LatentStatistics:
     def restore(self, state: dict[str, Tensor]) -> None:
         for name in self.state():
             setattr(self, name.removeprefix("statistics."), state[name])
+
+
+def _follow(
+    mean: Float[Tensor, "*n"], seen: Float[Tensor, "*n"], value: Float[Tensor, "*n"], frozen: Bool[Tensor, ""]
+) -> None:
+    """Move a running mean, and the weight behind it, in place towards `value` where that is finite."""
+    moves = value.isfinite() & ~frozen
+    step = torch.where(moves, 1 - THRESHOLD_DECAY, 0.0).to(mean.dtype)
+    mean.lerp_(torch.where(moves, value, 0.0), step)
+    seen.lerp_(torch.ones_like(seen), step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +14,8 @@ from saelab.dictionaries.config import Gated, JumpRelu, Relu
 from saelab.errors import UserError
 from saelab.kernels.backend import choose
 from saelab.kernels.codes import SparseCodes
+from saelab.kernels.product import Buffer
+from saelab.training.auxiliary import auxiliary_gradients, auxiliary_size, auxiliary_stride
 from saelab.training.concentration import Concentration
 from saelab.training.config import NoAux, TrainConfig, risen
 from saelab.training.deficit import Deficit
@@ -23,11 +24,14 @@ from saelab.training.gates.gate import Gate, GateInput
 from saelab.training.gates.gated import GatedGate
 from saelab.training.gates.jumprelu import JumpReluGate
 from saelab.training.gates.relu import ReluGate
-from saelab.training.gradients import Gradients, auxiliary_gradients, step_gradients
+from saelab.training.gradients import Gradients, step_gradients
 from saelab.training.initial import Scaling, Weights, initial_weights
 from saelab.training.optimizer import UnitNormAdam
 from saelab.training.reconstruction import reconstruct
+from saelab.training.soundness import Soundness
 from saelab.training.statistics import LatentStatistics
+
+CHECK_EVERY = 16  # steps: how late a device that runs behind the host may be asked whether all losses were numbers
 
 
 @dataclass
@@ -38,7 +42,7 @@ class StepResult:
     squared_deviation: Tensor
     concentration: Concentration
     penalty: Tensor | float
-    aux_loss: float
+    aux_loss: Tensor | float
     lr: float
 
 
@@ -50,7 +54,7 @@ class Look(NamedTuple):
     squared_error: Tensor
     squared_deviation: Tensor
     penalty: Tensor | float
-    aux_loss: float
+    aux_loss: Tensor | float
 
 
 class DivergedError(UserError):
@@ -67,11 +71,14 @@ class Trainer:
         self.config, self.weights, self.scaling = config, weights, scaling
         self.statistics = LatentStatistics(config.sae.d_sae, weights.W_enc.device)
         self.gate = self._gate()
+        self.soundness = Soundness(weights.W_enc.device)
+        self.check_every = 1 if weights.W_enc.device.type == "cpu" else CHECK_EVERY  # where asking costs nothing
         weights.extra = self.gate.extra(weights)
         self.backend = choose(config.backend, weights.W_enc.device)
         self.optimizer = UnitNormAdam(weights, config.optimizer, self.backend)
         aux = config.sae.aux
         self.deficit = None if isinstance(aux, NoAux) else Deficit(aux, config.sae.dead_after)
+        self.aux_scores = Buffer.shared("auxiliary scores")
         self.prefix_ends = config.sae.prefix_ends()
         self.done = 0  # steps
 
@@ -105,15 +112,34 @@ class Trainer:
         """Take one batch in and move the weights.
 
         Raises:
-            DivergedError: the reconstruction error is NaN or infinite; the weights were not changed.
+            DivergedError: as `check`, which runs on its own every `check_every` steps.
         """
         seen = self.look(batch)
-        lr = self.optimizer.step(seen.gradients, seen.codes, self.done, self.config.steps)
-        self.statistics.update(seen.codes)
+        self.soundness.observe(seen.squared_error + seen.aux_loss, self.done)
+        if self.done % self.check_every == 0:
+            self.check()
+        frozen = self.soundness.broken
+        lr = self.optimizer.step(seen.gradients, seen.codes, self.done, self.config.steps, frozen)
+        fired = seen.codes.fired()
+        self.statistics.update(seen.codes, fired, frozen)
         self.done += 1
-        return StepResult(
-            seen.squared_error, seen.squared_deviation, Concentration.of(seen.codes), seen.penalty, seen.aux_loss, lr
-        )
+        spread = Concentration.of(seen.codes, fired)
+        return StepResult(seen.squared_error, seen.squared_deviation, spread, seen.penalty, seen.aux_loss, lr)
+
+    def check(self) -> None:
+        """Make sure that all losses so far were numbers; waits for the device.
+
+        Raises:
+            DivergedError: one was NaN or infinite. Weights, moments and statistics are those before its step, whose
+                number `done` now is; what a gate carries from batch to batch (a price, the remainders of budgets) may
+                be up to `check_every` batches ahead.
+        """
+        if trouble := self.soundness.trouble():
+            self.done = trouble.step
+            raise DivergedError(
+                f"the loss became {trouble.loss} at step {trouble.step}; "
+                "lower optimizer.lr or look for non-finite activations"
+            )
 
     def look(self, batch: ActivationBatch) -> Look:
         """Forward and backward of one batch, without moving the weights."""
@@ -124,29 +150,28 @@ class Trainer:
         given = GateInput(weights, centred, target, batch.gradient, k, progress, backend, by_latent)
         kept = self.gate.open(given)
         reconstruction = reconstruct(kept.codes, weights, target, self.prefix_ends, backend)
-        squared_error = self._finite(reconstruction.error.square().sum())
+        squared_error = reconstruction.error.square().sum()
         flow = self.gate.backward(given, kept, reconstruction.grad_f, reconstruction.grad_x_hat)
         gradients = step_gradients(weights, centred, kept.codes, reconstruction, flow, backend)
         aux_loss = self._auxiliary(given, reconstruction.error, gradients)
-        deviation = (target - target.mean(0)).square().sum()
+        deviation = (target - target.mean(0)).square_().sum()
         return Look(gradients, kept.codes, squared_error, deviation, flow.penalty, aux_loss)
 
-    def _finite(self, squared_error: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        if not torch.isfinite(squared_error):
-            raise DivergedError(
-                f"the loss became {float(squared_error)} at step {self.done}; "
-                "lower optimizer.lr or look for non-finite activations"
-            )
-        return squared_error
-
-    def _auxiliary(self, given: GateInput, error: Float[Tensor, "B d_out"], gradients: Gradients) -> float:
+    def _auxiliary(
+        self, given: GateInput, error: Float[Tensor, "B d_out"], gradients: Gradients
+    ) -> Float[Tensor, ""] | float:
         if self.deficit is None:
             return 0.0
-        aux = self.deficit.aux
-        k_aux = aux.k_aux or nearest_power_of_two(error.shape[1] / 2)
+        aux, sae = self.deficit.aux, self.config.sae
         coefficient = aux.coefficient * risen(given.progress, aux.warmup_fraction)
+        if coefficient == 0:
+            return 0.0
+        k_aux = auxiliary_size(aux, error.shape[1])
+        stride = auxiliary_stride(aux, k_aux, sae.k, len(error))
+        first = self.done % stride
+        deficit = self.deficit(self.statistics, self.done)
         return auxiliary_gradients(
-            given, error, self.deficit(self.statistics, self.done), k_aux, coefficient, gradients
+            given.every(stride, first), error[first::stride], deficit, k_aux, coefficient, gradients, self.aux_scores
         )
 
     def _gate(self) -> Gate:
@@ -179,8 +204,3 @@ class Trainer:
         self.gate.restore(state)
         if self.deficit is not None:
             self.deficit.restore(state)
-
-
-def nearest_power_of_two(number: float) -> int:
-    """The power of two nearest to `number` on a log scale, at least 1."""
-    return 2 ** max(0, round(math.log2(number)))

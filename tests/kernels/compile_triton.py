@@ -69,7 +69,8 @@ def run_everything(dtype: torch.dtype) -> None:
     backend.row_gradients(codes, codes.values, x)
     backend.value_gradients(x, codes, W)
     for unit_rows in (True, False):
-        backend.adam(W.float(), W, W.float(), W.float(), AdamStep(1, 1e-3, 0.9, 0.999, 1e-8), unit_rows)
+        step = AdamStep(1, 1e-3, 0.9, 0.999, 1e-8, torch.tensor(False))
+        backend.adam(W.float(), W, W.float(), W.float(), step, unit_rows)
 
 
 def resources(cubin: bytes) -> dict[str, int]:

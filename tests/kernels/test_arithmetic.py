@@ -124,6 +124,38 @@ def test_adam_is_torchs(backend: Backend, unit_rows: bool) -> None:
         torch.testing.assert_close(weight, expected.data, rtol=1e-12, atol=1e-12)
 
 
+@BACKENDS
+def test_frozen_weights_and_moments_stay_as_they_are(backend: Backend) -> None:
+    tensors = [torch.nn.functional.normalize(random(6, 4, seed=seed), dim=1).abs() for seed in range(3)]
+    before = [tensor.clone() for tensor in tensors]
+    for frozen in (True, False):
+        step = AdamStep(2, 0.1, 0.8, 0.99, 1e-3, torch.tensor(frozen))
+        backend.adam(tensors[0], random(6, 4, seed=9), tensors[1], tensors[2], step, unit_rows=True)
+        assert all(torch.equal(*pair) == frozen for pair in zip(tensors, before, strict=True))
+
+
+@BACKENDS
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_the_best_that_fire(backend: Backend, k: int) -> None:
+    scores = torch.tensor([[3.0, -1.0, 2.0, 1.0, 0.0], [-1.0, -2.0, -3.0, -4.0, -5.0], [0.0, 1.0, -2.0, -3.0, 1.0]])
+    expected = {
+        1: [[3, 0, 0, 0, 0], [0] * 5, [0, 1, 0, 0, 0]],
+        3: [[3, 0, 2, 1, 0], [0] * 5, [0, 1, 0, 0, 1]],
+        5: [[3, 0, 2, 1, 0], [0] * 5, [0, 1, 0, 0, 1]],
+    }
+    codes = backend.select_firing(scores, k)
+    assert codes.to_dense().tolist() == expected[k]
+    assert bool((codes.values > 0).all())
+
+
+def test_few_starved_latents_get_a_table_of_their_own() -> None:
+    deficit = torch.tensor([0.0, 0.5, 0, 0, 0, 0, 0, 1.0])
+    few = SparseBackend().starved(deficit)
+    assert few is not None
+    assert few.tolist() == [1, 7]
+    assert SparseBackend().starved(deficit + 0.1) is None
+
+
 def test_codes_survive_slicing_and_stacking() -> None:
     codes = ragged_codes()
     again = concatenate([codes.take(0, 3), codes.take(3, 3), codes.take(3, 40)])

@@ -44,10 +44,46 @@ def test_the_choice_is_that_of_fp32(precision: Precision, seed: int, spread: flo
     same_choice(precision, x, W, b, k)
 
 
+def same_mutual_choice(precision: Precision, x: Tensor, W: Tensor, b: Tensor, budget: int) -> ScoringBackend:
+    backend, plain = ScoringBackend(precision), SparseBackend()
+    ours = backend.encode_mutual(x, W, b, budget)
+    expected = plain.select_mutual(plain.pre_activations(x, W, b, by_latent=False), budget)
+    assert ours.latents.tolist() == expected.latents.tolist()
+    assert ours.offsets.tolist() == expected.offsets.tolist()
+    torch.testing.assert_close(ours.values, expected.values, rtol=1e-5, atol=1e-4)
+    return backend
+
+
+@PRECISIONS
+@UNTIMED
+@given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 0.3, 2.0]), budget=st.integers(0, 400))
+def test_the_mutual_choice_is_that_of_fp32(precision: Precision, seed: int, spread: float, budget: int) -> None:
+    x, W, b = problem(seed, spread)
+    same_mutual_choice(precision, x, W, b, budget)
+
+
+@PRECISIONS
+def test_most_tokens_of_a_mutual_choice_are_certain(precision: Precision) -> None:
+    x, W, b = problem(0, rows=200, d_sae=2048, width=128)
+    backend = same_mutual_choice(precision, x, W, b, budget=8 * 200)
+    assert backend.certificate.rows == 200
+    assert backend.certificate.share > 0.9
+
+
+@PRECISIONS
+def test_equal_scores_of_a_mutual_choice_are_left_to_fp32(precision: Precision) -> None:
+    """Every latent has a twin and every token too, so that such budgets cut through four equal scores."""
+    x, W, b = problem(0)
+    W[128:], b[128:], x[12:] = W[:128], b[:128], x[:12]
+    for budget in (41, 42, 43):
+        assert same_mutual_choice(precision, x, W, b, budget).certificate.redone >= 2
+
+
 @PRECISIONS
 def test_no_rows(precision: Precision) -> None:
     x, W, b = problem(0)
     assert ScoringBackend(precision).encode_token(x[:0], W, b, 3).offsets.tolist() == [0]
+    assert ScoringBackend(precision).encode_mutual(x[:0], W, b, 0).offsets.tolist() == [0]
 
 
 @PRECISIONS
@@ -72,6 +108,7 @@ def test_a_broken_number_is_not_passed_over(precision: Precision, place: str) ->
     x, W, b = problem(0)
     {"x": x, "W": W, "b": b}[place].view(-1)[7] = torch.nan
     assert ScoringBackend(precision).encode_token(x, W, b, 3).values.isnan().any()
+    assert ScoringBackend(precision).encode_mutual(x, W, b, 72).values.isnan().any()
 
 
 @PRECISIONS

@@ -229,6 +229,15 @@ class TestAdam:
         close(mean, 0.1 * gradient)
         close(square, 0.001 * gradient.square())
 
+    def test_frozen_weights_stay_where_they_are(self) -> None:
+        weight = normalize(random(3, 5), dim=-1)
+        mean, square, before = torch.zeros_like(weight), torch.zeros_like(weight), weight.clone()
+        for frozen in (True, False):
+            step = AdamStep(1, 0.25, 0.9, 0.999, 1e-8, torch.tensor(frozen, device=DEVICE))
+            TRITON.adam(weight, random(3, 5, seed=1), mean, square, step, unit_rows=True)
+            assert torch.equal(weight, before) == frozen
+            assert bool(mean.any() | square.any()) != frozen
+
 
 class TestChoice:
     def test_triton_can_be_asked_for_where_it_runs(self) -> None:

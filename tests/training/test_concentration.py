@@ -24,7 +24,7 @@ def test_effective_numbers_by_hand() -> None:
 def test_concentration_counts_what_fires() -> None:
     values = torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
     kept = SparseCodes.from_mask(values, torch.tensor([[1, 1, 1], [0, 0, 1], [1, 0, 0]]).bool())
-    seen = Concentration.of(kept)  # the match of value 0 does not count
+    seen = Concentration.of(kept, kept.fired())  # the match of value 0 does not count
     assert float(seen.active) == 4
     assert float(seen.latents) == pytest.approx(16 / 8)  # counts 2, 0, 2
     assert float(seen.tokens) == pytest.approx(16 / 6)  # counts 2, 1, 1

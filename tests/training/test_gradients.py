@@ -8,12 +8,9 @@ from torch import Tensor
 
 from saelab.activations.batch import ActivationBatch
 from saelab.config import load_config
-from saelab.kernels.backend import choose
 from saelab.training.config import TrainConfig
-from saelab.training.gates.gate import Gate, GateInput
-from saelab.training.gradients import Gradients, auxiliary_gradients
+from saelab.training.gates.gate import Gate
 from saelab.training.initial import Scaling, Weights
-from saelab.training.rows import RowGradient
 from saelab.training.trainer import Trainer
 
 B, D, OUT, F, K = 12, 5, 7, 20, 3
@@ -149,48 +146,3 @@ def test_every_architecture(name: str, transcoder: bool, backend: str) -> None:
         ours = seen.gradients.named()[key]
         assert tensor.grad is not None
         torch.testing.assert_close(ours, tensor.grad, rtol=1e-6, atol=1e-12, msg=lambda m, key=key: f"{key}: {m}")
-
-
-def zero_gradients(weights: Weights) -> Gradients:
-    return Gradients(
-        RowGradient(weights.W_enc),
-        RowGradient(weights.W_dec),
-        torch.zeros_like(weights.b_enc),
-        torch.zeros_like(weights.b_dec),
-    )
-
-
-@pytest.mark.parametrize("k_aux", [2, 64])
-@pytest.mark.parametrize("graded", [False, True], ids=["aux_k", "aux_zipf"])
-def test_auxiliary_loss(graded: bool, k_aux: int) -> None:
-    weights, x = trainer_of({}).weights, batch_of().x
-    generator = torch.Generator().manual_seed(1)
-    deficit = (torch.arange(F) % 3 == 0).double()
-    if graded:
-        deficit *= torch.rand(F, dtype=torch.float64, generator=generator)
-    error = torch.randn(B, D, dtype=torch.float64, generator=generator)
-    ours = zero_gradients(weights)
-    centred = x - weights.b_dec
-    given = GateInput(weights, centred, x, None, K, 0.5, choose())
-    loss = auxiliary_gradients(given, error, deficit, k_aux, 1 / 32, ours)
-
-    w = leaves(weights)
-    pulled = ((x - w.b_dec) @ w.W_enc.T + w.b_enc).relu() * deficit
-    top = pulled.topk(min(k_aux, F), dim=1)
-    f = torch.zeros(B, F, dtype=torch.float64).scatter(1, top.indices, top.values)
-    expected = (error - f @ w.W_dec).square().sum() / (error - error.mean(0)).square().sum()
-    expected = expected * min(deficit.sum().item() / k_aux, 1) / 32
-    expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-12)
-    for name, tensor in w.named().items():
-        assert tensor.grad is not None
-        torch.testing.assert_close(ours.named()[name], tensor.grad, rtol=1e-9, atol=1e-12, msg=name)
-
-
-def test_without_starved_latents_the_auxiliary_loss_is_nothing() -> None:
-    weights, x = trainer_of({}).weights, batch_of().x
-    ours = zero_gradients(weights)
-    none = torch.zeros(F, dtype=torch.float64)
-    given = GateInput(weights, x, x, None, K, 0.5, choose())
-    assert auxiliary_gradients(given, x, none, 4, 1.0, ours) == 0.0
-    assert all(not tensor.any() for tensor in ours.named().values())

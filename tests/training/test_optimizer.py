@@ -12,6 +12,7 @@ from saelab.training.optimizer import UnitNormAdam, learning_rate_factor
 from saelab.training.rows import RowGradient, SomeRows
 
 NOTHING_KEPT = SparseCodes.from_mask(torch.zeros(1, 8), torch.zeros(1, 8, dtype=torch.bool))
+GOES_ON = torch.tensor(False)
 
 
 def gradients(weights: Weights, W_enc: Tensor, W_dec: Tensor) -> Gradients:
@@ -34,7 +35,7 @@ def test_decoder_rows_stay_on_the_sphere() -> None:
     generator = torch.Generator().manual_seed(3)
     for step in range(5):
         random = torch.randn(2, 8, 4, generator=generator)
-        optimizer.step(gradients(weights, random[0], random[1]), NOTHING_KEPT, step, 5)
+        optimizer.step(gradients(weights, random[0], random[1]), NOTHING_KEPT, step, 5, GOES_ON)
     torch.testing.assert_close(weights.W_dec.norm(dim=1), torch.ones(8))
 
 
@@ -43,7 +44,7 @@ def test_the_pull_along_a_row_is_removed_before_adam_sees_it() -> None:
     across = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
     across -= (across * weights.W_dec).sum(1, keepdim=True) * weights.W_dec
     optimizer = optimizer_of(weights)
-    optimizer.step(gradients(weights, torch.zeros(8, 4), across + 3 * weights.W_dec), NOTHING_KEPT, 0, 10)
+    optimizer.step(gradients(weights, torch.zeros(8, 4), across + 3 * weights.W_dec), NOTHING_KEPT, 0, 10, GOES_ON)
     torch.testing.assert_close(optimizer.mean["W_dec"], 0.1 * across, rtol=1e-5, atol=1e-5)
 
 
@@ -58,7 +59,7 @@ def test_every_tensor_moves_as_torchs_adam_moves_it() -> None:
         for name in names:
             expected[name].grad = given.named()[name].clone()
         torchs.step()
-        optimizer.step(given, NOTHING_KEPT, step, 3)
+        optimizer.step(given, NOTHING_KEPT, step, 3, GOES_ON)
     for name in names:
         torch.testing.assert_close(weights.named()[name], expected[name].detach())
 

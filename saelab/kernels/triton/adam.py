@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
@@ -30,27 +31,31 @@ def adam(
     size = weight.numel()
     d = weight.shape[-1] if unit_rows else FLAT
     block = power_of_two(d)
+    frozen = weight if step.frozen is None else step.frozen.view(torch.uint8)
     launch(
-        _adam_kernel, (tiles(size, d),), weight, gradient, mean, square, size, d,
+        _adam_kernel, (tiles(size, d),), weight, gradient, mean, square, frozen, size, d,
         step.lr / (1 - step.beta1**step.number), (1 - step.beta2**step.number) ** 0.5,
         1 - step.beta1, 1 - step.beta2, step.epsilon,
-        UNIT=unit_rows, BLOCK=block, warps=min(16, max(1, block // 256)),
+        UNIT=unit_rows, STOPS=step.frozen is not None, BLOCK=block, warps=min(16, max(1, block // 256)),
     )  # fmt: skip
 
 
 @triton.jit
 def _adam_kernel(
-    weight, gradient, mean, square, size, d, rate, root_correction, new_mean, new_square, epsilon,
-    UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    weight, gradient, mean, square, frozen, size, d, rate, root_correction, new_mean, new_square, epsilon,
+    UNIT: tl.constexpr, STOPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A program moves d neighbouring numbers: a row when it is to keep its norm, else a stretch of any rows.
 
     `rate` is lr / (1 − β₁ᵗ), `root_correction` √(1 − β₂ᵗ), `new_mean` 1 − β₁, `new_square` 1 − β₂: the host takes the
-    differences in float64, where 1 − 0.999 keeps its digits.
+    differences in float64, where 1 − 0.999 keeps its digits. STOPS: `frozen` is a byte; where it is not 0
+    nothing is read or written.
     """
     column = tl.arange(0, BLOCK)
     at = tl.program_id(0).to(tl.int64) * d + column
     inside = (column < d) & (at < size)
+    if STOPS:
+        inside = inside & (tl.load(frozen) == 0)
     w = tl.load(weight + at, mask=inside, other=0.0)
     g = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
     if UNIT:

@@ -73,6 +73,13 @@ class TritonBackend:
         best = select_feature(scores, budgets, total) if scores.dtype in SCORE_DTYPES else None
         return _codes(scores, *best) if best is not None else _ORACLE.select_feature(scores, budgets)
 
+    def select_firing(self, scores: Float[Tensor, "B F"], k: int) -> SparseCodes:
+        codes = self.select_token(scores, k)
+        return codes.with_values(codes.values.relu())  # how many are above 0 the host would have to wait for
+
+    def starved(self, deficit: Float[Tensor, "F"]) -> Int[Tensor, "n"] | None:
+        return None
+
     def decode(self, codes: SparseCodes, W_dec: Float[Tensor, "F d"]) -> Float[Tensor, "B d"]:
         if _prefers_dense(codes, W_dec):
             return dense.decode(codes, W_dec)

@@ -9,6 +9,7 @@ from torch import Tensor
 from saelab.dictionaries import affinity
 from saelab.dictionaries.allocation import FeatureAllocation, MutualAllocation, TokenAllocation, budget_shares
 from saelab.dictionaries.config import ActivationAffinity, FeatureChoice, GradientAffinity, MutualChoice, TokenChoice
+from saelab.kernels.codes import SparseCodes
 from saelab.kernels.product import Buffer
 from saelab.kernels.scoring import ScoringBackend
 from saelab.training.config import SaeConfig
@@ -38,8 +39,7 @@ class BudgetedGate:
     def open(self, batch: GateInput) -> Kept:
         self._enter_feature_phase(batch.progress)
         if isinstance(batch.backend, ScoringBackend):
-            weights = batch.weights
-            codes = batch.backend.encode_token(batch.centred, weights.W_enc, weights.b_enc, round(batch.k))
+            codes = self._scored(batch, batch.backend)
             return Kept(codes.with_values(codes.values.relu()), codes.values)
         scores = affinity.scores(self.sae.affinity, batch.z, batch.gradient, batch.weights.W_dec, self.affinities)
         codes = self.allocation.select(scores, batch.k, batch.backend)
@@ -49,6 +49,13 @@ class BudgetedGate:
         # Affinity and pre-activation have the same sign; which of the two is the activation is an option.
         as_affinity = isinstance(self.sae.affinity, GradientAffinity) and self.sae.affinity.value == "affinity"
         return Kept(codes.with_values((codes.values if as_affinity else z).relu()), z)
+
+    def _scored(self, batch: GateInput, backend: ScoringBackend) -> SparseCodes:
+        """What the allocation takes, without the fp32 product."""
+        given = (batch.centred, batch.weights.W_enc, batch.weights.b_enc)
+        if isinstance(self.allocation, MutualAllocation):
+            return backend.encode_mutual(*given, round(batch.k * len(batch.centred)))
+        return backend.encode_token(*given, round(batch.k))
 
     def backward(self, batch: GateInput, kept: Kept, grad_f: Float[Tensor, "nnz"], grad_x_hat: Tensor) -> Flow:
         fires = kept.z > 0
@@ -73,9 +80,10 @@ class BudgetedGate:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         if "gate.shares" in state:
-            self.allocation = FeatureAllocation(state["gate.shares"])
-            # As they were: dividing by their sum once more could change a last bit.
-            self.allocation.shares, self.allocation.carry = state["gate.shares"], state["gate.carry"]
+            # Budgets are counted on the host. As they were: dividing by their sum once more could change a last bit.
+            shares, carry = state["gate.shares"].cpu(), state["gate.carry"].cpu()
+            self.allocation = FeatureAllocation(shares)
+            self.allocation.shares, self.allocation.carry = shares, carry
 
     def _first_allocation(self) -> TokenAllocation | MutualAllocation | FeatureAllocation:
         choice = self.sae.allocation

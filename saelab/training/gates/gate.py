@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -39,12 +39,23 @@ class GateInput:
         """Pre-activations `W_enc (x − centre) + b_enc`: the one dense product, for who asks."""
         return self.backend.pre_activations(self.centred, self.weights.W_enc, self.weights.b_enc, self.by_latent)
 
-    def z_of(self, latents: Int[Tensor, "n"]) -> Float[Tensor, "B n"]:
-        """Pre-activations of some latents, in memory that may be written to."""
+    def z_of(self, latents: Int[Tensor, "n"] | None) -> Float[Tensor, "B n"]:
+        """Pre-activations of some latents, or of all; read only."""
+        if latents is None:
+            return self.z
         if "z" in self.__dict__:
-            return self.z.index_select(1, latents)
+            return torch.gather(self.z, 1, latents.expand(len(self.centred), -1))
         W_enc, b_enc = self.weights.W_enc[latents], self.weights.b_enc[latents]
         return self.backend.pre_activations(self.centred, W_enc, b_enc, by_latent=False)
+
+    def every(self, stride: int, first: int) -> GateInput:
+        """Every `stride`-th token from the `first` on."""
+        some = slice(first, None, stride)
+        gradient = None if self.gradient is None else self.gradient[some]
+        part = replace(self, centred=self.centred[some], target=self.target[some], gradient=gradient)
+        if "z" in self.__dict__:
+            part.__dict__["z"] = self.z[some]
+        return part
 
 
 class Kept(NamedTuple):
