@@ -3,18 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format wheel clean
+.PHONY: help install demo test peers test-peers check format wheel clean
 
 help:
-	@echo "make install   make .venv and install saelab with pinned versions"
-	@echo "make demo      train a dictionary on the bundled model and browse its features"
-	@echo "make test      run the tests"
-	@echo "make check     ruff (lint and format) and pyright"
-	@echo "make format    let ruff rewrite what it can"
-	@echo "make wheel     build dist/saelab-*.whl"
-	@echo "make clean     remove build and cache folders (runs and .venv stay)"
+	@echo "make install     make .venv and install saelab with pinned versions"
+	@echo "make demo        train a dictionary on the bundled model and browse its features"
+	@echo "make test        run the tests"
+	@echo "make peers       make .venv-peers: saelab beside sparsify, dictionary_learning and SAELens"
+	@echo "make test-peers  run the tests that need them"
+	@echo "make check       ruff (lint and format) and pyright"
+	@echo "make format      let ruff rewrite what it can"
+	@echo "make wheel       build dist/saelab-*.whl"
+	@echo "make clean       remove build and cache folders (runs and .venv stay)"
 
 install: $(STAMP)
 
@@ -32,6 +36,19 @@ demo: $(STAMP)
 # TESTS narrows the run: make test TESTS="tests/cli -k help"
 test: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
+
+# An environment of its own: SAELens needs an older transformer-lens. .venv is left alone.
+peers: $(PEERS_STAMP)
+
+$(PEERS_STAMP): pyproject.toml constraints-peers.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@echo "installing into $(PEERS) (a few minutes the first time)"
+	@$(PEERS)/bin/python -m pip install --quiet -r constraints-peers.txt
+	@$(PEERS)/bin/python -m pip install --quiet --no-deps dictionary-learning==0.1.0 -e .
+	@touch $@
+
+test-peers: $(PEERS_STAMP)
+	HF_HUB_OFFLINE=1 $(PEERS)/bin/python -m pytest tests/peers $(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
