@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["SAELAB_CACHE"] = "off"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # with tensors of a few thousand numbers, more threads are slower
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, which several libraries do

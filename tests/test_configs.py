@@ -10,7 +10,8 @@ from saelab.training.config import Preset, TrainConfig
 from saelab.training.grid import Point, expand
 from saelab.training.passes import shared_passes
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+FOLDER = Path(__file__).parent.parent / "configs"
+CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent != FOLDER / "harvest")
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
@@ -38,7 +39,6 @@ def test_a_grid_is_trained_on_one_pass(name: str, runs: int, first: str) -> None
 
 
 def test_the_grid_of_gpt2_differs_from_the_single_config_in_nothing_else() -> None:
-    folder = CONFIGS[0].parent
-    (single,) = points(folder / "gpt2-small.yaml")
-    alone = points(folder / "gpt2-small-grid.yaml")[0].config
+    (single,) = points(FOLDER / "gpt2-small.yaml")
+    alone = points(FOLDER / "gpt2-small-grid.yaml")[0].config
     assert alone == single.config.model_copy(update={"buffer": alone.buffer})

@@ -10,7 +10,7 @@ from saelab.config import Config, Count
 from saelab.corpora.config import CorpusConfig
 from saelab.corpora.policy import TokenPolicy
 
-StorageType = Literal["fp32", "bf16", "fp16"]
+StorageType = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class HarvestConfig(Config):
@@ -28,6 +28,13 @@ class HarvestConfig(Config):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
 
+    device_map: Literal["auto", "balanced", "sequential"] | None = None
+    """Spread a model that one device can't hold over GPUs, memory and disk, as transformers does; device then has no
+    meaning."""
+
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
+    """How the model computes attention; auto is the library's choice for the architecture."""
+
     sites: tuple[str, ...] = Field(default=("blocks.2.resid_post",), min_length=1)
     """Where in the model: blocks.LAYER.KIND, blocks.LAYER.attn.z.head3, …; * stands for every layer or head."""
 
@@ -44,7 +51,11 @@ class HarvestConfig(Config):
     """Tokens to read, in whole rows, excluded ones counted; a corpus that has fewer is read once."""
 
     dtype: StorageType = "bf16"
-    """How activations are stored: fp32, bf16 (any range, 3 digits) or fp16 (up to 65504, 4 digits)."""
+    """How activations are stored: fp32, bf16 (any range, 3 digits), fp16 (up to 65504, 4 digits) or int8 (a scale for
+    each token)."""
+
+    subsample: float = Field(default=1.0, gt=0, le=1)
+    """Share of the kept tokens whose activations are stored, drawn token by token."""
 
     shard_tokens: Count = Field(default=131_072, gt=0)
     """Tokens in one shard: what an interruption can cost, and what is held in memory at each site."""

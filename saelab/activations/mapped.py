@@ -20,6 +20,6 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run the harvest that made its directory again, with --overwrite") from None
+        raise UserError(f"{path} is missing; `saelab harvest --out DIR --repair` makes it again") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged: {error}; run the harvest that made it again, with --overwrite") from None
+        raise UserError(f"{path} is damaged: {error}; `saelab harvest --out DIR --repair` makes it again") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from saelab.activations.reader import ShardReader
+from saelab.activations.sites import last_layer
 from saelab.activations.source import ActivationPass, ActivationSource, Feed
 from saelab.activations.stream import ActivationStream
 from saelab.corpora.config import CorpusConfig
@@ -40,7 +41,10 @@ def open_pass(
     if activations is not None:
         on = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         return ShardReader(activations, feeds, buffer_tokens=buffer, device=on, seed=seed)
-    loaded = LanguageModel.load(model, dtype=dtype, device=device)
+    sites = [str(site) for feed in feeds for site in feed.sites]
+    last = last_layer(sites if policy.sink_site is None else [*sites, policy.sink_site])
+    up_to = None if any(feed.gradients for feed in feeds) else last
+    loaded = LanguageModel.load(model, dtype=dtype, device=device, up_to=up_to)
     return ActivationStream(loaded, corpus, policy, feeds, buffer_tokens=buffer, seed=seed)
 
 

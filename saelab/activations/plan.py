@@ -8,19 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from saelab.activations.columns import Column
-from saelab.activations.config import HarvestConfig, StorageType
+from saelab.activations.config import HarvestConfig
 from saelab.activations.forward import Forward
-from saelab.activations.sites import expand_sites
-from saelab.corpora.packing import TokenRows, pack
+from saelab.activations.memory import TOKEN_BYTES, Memory, memory_of
+from saelab.activations.sites import expand_sites, last_layer
+from saelab.activations.stored import row_bytes, storage_type
+from saelab.activations.subsample import most_drawn
+from saelab.corpora.packing import pack
+from saelab.corpora.rows import TokenRows
 from saelab.disk import require_free_space
 from saelab.models import LanguageModel, Site
 from saelab.progress import si
-
-TORCH_TYPES: dict[StorageType, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TOKEN_BYTES = 21  # id 4, document 8, position 4, row 4, keep 1
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,11 @@ class HarvestPlan:
     tokens: int
     rows: int
     shards: int
+    stored: int
+    """Tokens whose activations are stored, at most."""
     disk_bytes: int
     free_bytes: int
-    memory_bytes: int
-    """Buffers of one shard while it is written; the model comes on top."""
+    memory: Memory
     tokens_per_second: float | None
     """Measured on the first rows of the corpus; None when it was not measured."""
 
@@ -47,11 +47,12 @@ class HarvestPlan:
     def lines(self) -> list[str]:
         """The plan as people read it."""
         widths = ", ".join(f"{site} ({width} wide)" for site, width in self.sites.items())
+        drawn = f", {si(self.stored)} of them drawn to be stored" if self.stored < self.tokens else ""
         lines = [
             f"sites   {widths}",
-            f"tokens  {si(self.tokens)} in {self.rows} rows, {self.shards} shards",
+            f"tokens  {si(self.tokens)} in {self.rows} rows, {self.shards} shards{drawn}",
             f"disk    {self.disk_bytes / 1e9:.2f} GB of {self.free_bytes / 1e9:.2f} GB free",
-            f"memory  {self.memory_bytes / 1e9:.2f} GB beside the model",
+            f"memory  {self.memory.line()}",
         ]
         if self.tokens_per_second and self.seconds:
             lines.append(f"time    {self.seconds / 60:.1f} min at {si(self.tokens_per_second)} tokens/s")
@@ -67,20 +68,21 @@ def plan(config: HarvestConfig, out: Path, model: LanguageModel | None = None, m
     """
     model = model or load_model(config)
     sites = expand_sites(config.sites, model)
-    forward = Forward(model, config.policy, columns_of(sites, config))
+    columns = columns_of(sites, config)
+    forward = Forward(model, config.policy, columns)
     first = next(pack(config.corpus, forward.tokenizer, config.policy, rows=min(config.batch, config.rows)))
     tokens = config.rows * config.policy.context
-    shard_tokens = min(config.shard_rows, config.rows) * config.policy.context
-    per_token = sum(model.width(site) * _bytes_per_value(config) for site in sites)
+    stored = most_drawn(tokens, config.subsample)
+    sizes = [row_bytes(model.width(c.site), storage_type(config.dtype, c.gradient)) for c in columns]
     return HarvestPlan(
         sites={site: model.width(site) for site in sites},
         tokens=tokens,
         rows=config.rows,
         shards=-(-config.rows // config.shard_rows),
-        disk_bytes=tokens * (per_token + TOKEN_BYTES),
+        stored=stored,
+        disk_bytes=stored * sum(sizes) + tokens * TOKEN_BYTES,
         free_bytes=free_bytes(out),
-        # The largest site once more, and once more again: safetensors copies a tensor to write it, twice.
-        memory_bytes=shard_tokens * (per_token + TOKEN_BYTES + 2 * max(map(model.width, sites)) * 4),
+        memory=memory_of(config, model, sites, sizes),
         tokens_per_second=_rate(forward, first) if measure else None,
     )
 
@@ -91,20 +93,19 @@ def columns_of(sites: Iterable[Site], config: HarvestConfig) -> list[Column]:
 
 
 def refuse_if_too_large(plan: HarvestPlan, written: int, out: Path) -> None:
-    """Raise UserError when what is still to be written exceeds the free disk."""
+    """Raise UserError when what is still to be written exceeds the free disk, or memory is too small."""
     require_free_space(out, max(plan.disk_bytes - written, 0), f"harvest into {out}")
+    plan.memory.refuse()
 
 
 def load_model(config: HarvestConfig) -> LanguageModel:
-    """The model that the settings name."""
+    """The model that the settings name, without the blocks behind the last site where nothing asks for the loss."""
+    sites = config.sites if config.policy.sink_site is None else (*config.sites, config.policy.sink_site)
     return LanguageModel.load(
-        config.model, dtype=config.model_dtype, device=config.device, revision=config.model_revision
-    )
-
-
-def gradient_type(dtype: StorageType) -> torch.dtype:
-    """How gradients are stored: bf16 instead of fp16, since they are smaller than fp16 reaches."""
-    return torch.bfloat16 if dtype == "fp16" else TORCH_TYPES[dtype]
+        config.model, dtype=config.model_dtype, device=config.device, revision=config.model_revision,
+        device_map=config.device_map, attn_implementation=config.attn_implementation,
+        up_to=None if config.gradients else last_layer(sites),
+    )  # fmt: skip
 
 
 def free_bytes(out: Path) -> int:
@@ -115,14 +116,9 @@ def free_bytes(out: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _bytes_per_value(config: HarvestConfig) -> int:
-    gradient = gradient_type(config.dtype).itemsize if config.gradients else 0
-    return TORCH_TYPES[config.dtype].itemsize + gradient
-
-
 def _rate(forward: Forward, rows: TokenRows) -> float:
     forward(rows)  # the first pass pays for allocations
     started = time.perf_counter()
-    kept = forward(rows)
+    _, kept = forward(rows)
     next(iter(kept.values())).sum().item()  # wait for the device
     return rows.ids.numel() / (time.perf_counter() - started)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
@@ -11,7 +13,7 @@ T = TypeVar("T")
 _WAIT_S = 0.05  # how often a waiting thread looks whether it should stop
 
 
-def prefetch(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+def prefetch(items: Iterator[T], depth: int = 2) -> Generator[T, None, None]:
     """Items in the same order, up to `depth` of them made ahead by a thread that this generator owns.
 
     An exception of `items` is raised here, after the items before it. Closing or dropping the generator ends the
@@ -42,8 +44,21 @@ def prefetch(items: Iterator[T], depth: int = 2) -> Iterator[T]:
                 close()
         offer(None, end)
 
+    def empty() -> None:
+        with suppress(Empty):
+            while True:
+                queue.get_nowait()
+
+    def leave() -> None:
+        stop.set()
+        empty()  # it may wait for room
+        thread.join()
+        empty()
+        queue.put((None, StopIteration()))  # for another thread that waits for an item
+
     thread = threading.Thread(target=work, name="saelab-prefetch", daemon=True)
     thread.start()
+    atexit.register(leave)  # at the interpreter's end a thread that still works could not be joined any more
     try:
         while True:
             item, end = queue.get()
@@ -53,10 +68,6 @@ def prefetch(items: Iterator[T], depth: int = 2) -> Iterator[T]:
                 raise end
             yield item  # pyright: ignore[reportReturnType]  # an item whenever there is no end
     finally:
-        stop.set()
-        while True:
-            try:
-                queue.get_nowait()
-            except Empty:
-                break
-        thread.join()
+        if not stop.is_set():
+            leave()
+            atexit.unregister(leave)

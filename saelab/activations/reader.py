@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saelab.activations.columns import Column, Rows
-from saelab.activations.manifest import Manifest
+from saelab.activations.manifest import Manifest, how_to_repair
 from saelab.activations.mapped import map_tensors
 from saelab.activations.shuffle import Group, ShuffledGroups
 from saelab.activations.source import Feed, Origin
+from saelab.activations.stored import storage_type
 from saelab.disk import ActivationPaths
 from saelab.errors import UserError
 from saelab.models import Site
@@ -31,7 +32,8 @@ class ShardReader(ShuffledGroups):
 
     Each epoch visits blocks of `BLOCK` neighbouring tokens in an order given by (seed, epoch); a group is as many of
     them as fill the buffer, wherever in the directory they lie. What is left over by the last whole block comes last.
-    Memory: one buffer of `buffer_tokens` rows for each column (site, or gradients at a site) in the stored type.
+    Memory: one buffer of `buffer_tokens` rows for each column (site, or gradients at a site) in the stored type, and
+    8 bytes for every 256 tokens of the directory.
 
     Args:
         buffer_tokens: tokens held in memory and shuffled together.
@@ -57,7 +59,7 @@ class ShardReader(ShuffledGroups):
         super().__init__(feeds, widths, buffer_tokens, seed, torch.device(device))
         self._ends = list(accumulate(shard.kept for shard in self.manifest.shards))
         self.n_tokens: int = self._ends[-1]
-        self._maps: OrderedDict[Path, Tensor] = OrderedDict()
+        self._maps: OrderedDict[Path, dict[str, Tensor]] = OrderedDict()
         self._buffer: Rows | None = None
         self._loaded: tuple[Group, int, int] | None = None
         self._blocks: tuple[tuple[int, int], NDArray[np.int64]] | None = None
@@ -87,7 +89,7 @@ class ShardReader(ShuffledGroups):
             raise UserError(f"{root} holds no gradients; harvest with gradients: true")
         missing = manifest.damage(root, checksums=False)
         if missing:
-            raise UserError(f"{root}: {missing[0]}; run its harvest again with --overwrite")
+            raise UserError(f"{root}: {missing[0]}; {how_to_repair(root)}")
 
     def _available(self, n: int) -> int:
         return min(n, self.n_tokens)
@@ -98,15 +100,16 @@ class ShardReader(ShuffledGroups):
         size = min(self.buffer_tokens, self.n_tokens - number * self.buffer_tokens)
         return Group(epoch, number, size), offset
 
-    def _load(self, group: Group, seed: int, count: int) -> Rows:
+    def _load(self, group: Group, seed: int, count: int, delivered: Tensor) -> Rows:
         if self._loaded != (group, seed, count):
-            if self._buffer is None or len(self._buffer) < count:
-                self._buffer = self._empty(count)
             self._loaded = None  # while the buffer is neither the old group nor the new one
             at = 0
             for shard, first, stop in self._runs(group, seed, count):
-                self._read(shard, first, stop, at)
-                at += stop - first
+                part = self._rows(shard, first, stop)
+                if self._buffer is None or len(self._buffer) < count:
+                    self._buffer = part.room(count, self.device)
+                self._buffer.put(slice(at, at + len(part)), part)
+                at += len(part)
             self._loaded = group, seed, count
         assert self._buffer is not None  # made above
         return self._buffer
@@ -140,29 +143,35 @@ class ShardReader(ShuffledGroups):
             self._blocks = (seed, epoch), order
         return self._blocks[1]
 
-    def _read(self, shard: int, first: int, stop: int, at: int) -> None:
-        assert self._buffer is not None  # made by _load
+    def _rows(self, shard: int, first: int, stop: int) -> Rows:
+        """Rows of a shard, as views of its files."""
         begin = self._ends[shard] - self.manifest.shards[shard].kept
-        stored = {column: self._map(column, shard)[first:stop] for column in self.columns}
-        self._buffer.put(at, Rows(stored, torch.arange(begin + first, begin + stop)))
+        columns: dict[Column, Tensor] = {}
+        row_scales: dict[Column, Tensor] = {}
+        for column in self.columns:
+            stored = self._map(column, shard)
+            columns[column] = stored[column.key][first:stop]
+            if "row_scale" in stored:
+                row_scales[column] = stored["row_scale"][first:stop]
+        return Rows(columns, torch.arange(begin + first, begin + stop), row_scales)
 
-    def _map(self, column: Column, shard: int) -> Tensor:
-        """A shard's tensor as a view of its file; the files used last stay open."""
+    def _map(self, column: Column, shard: int) -> dict[str, Tensor]:
+        """A shard's tensors as views of their file; the files used last stay open."""
         path = column.path(self.paths, shard)
         if path not in self._maps:
-            tensor = map_tensors(path).get(column.key)
-            kept = self.manifest.shards[shard].kept
-            if tensor is None or tensor.shape[0] != kept:
-                raise UserError(f"{path} is damaged: it does not hold {column.key} of {kept} tokens")
-            self._maps[path] = tensor
+            self._maps[path] = self._checked(column, shard, path)
         self._maps.move_to_end(path)
         if len(self._maps) > max(_OPEN_FILES, len(self.columns)):
             self._maps.popitem(last=False)
         return self._maps[path]
 
-    def _empty(self, rows: int) -> Rows:
-        def like(stored: Tensor) -> Tensor:
-            return torch.empty(rows, stored.shape[1], dtype=stored.dtype, device=self.device)
-
-        columns = {column: like(self._map(column, 0)) for column in self.columns}
-        return Rows(columns, torch.empty(rows, dtype=torch.int64, device=self.device))
+    def _checked(self, column: Column, shard: int, path: Path) -> dict[str, Tensor]:
+        tensors = map_tensors(path)
+        kept, dtype = self.manifest.shards[shard].kept, storage_type(self.manifest.config.dtype, column.gradient)
+        wanted = {column.key: (dtype, (kept, self._widths[column.site]))}
+        scale = {"row_scale": (torch.float32, (kept,))} if dtype == torch.int8 else {}
+        for name, kind in (wanted | scale).items():
+            if name not in tensors or (tensors[name].dtype, tuple(tensors[name].shape)) != kind:
+                what = f"{path} is damaged: it does not hold {name} of {kept} tokens"
+                raise UserError(f"{what}; {how_to_repair(self.paths.root)}")
+        return {name: tensors[name] for name in wanted | scale}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ class Group(NamedTuple):
     epoch: int
     number: int
     size: int
+
+
+class Loaded(Protocol):
+    """A group in memory."""
+
+    def take(self, rows: Int[Tensor, "n"], /) -> Rows:
+        """Copies of some of its rows, numbered from 0 in the order of the text or the disk."""
+        ...
 
 
 class ShuffledGroups(ABC):
@@ -57,8 +65,13 @@ class ShuffledGroups(ABC):
         """Group of the `token`-th row ever delivered, and how many of the group's rows come before it."""
 
     @abstractmethod
-    def _load(self, group: Group, seed: int, count: int) -> Rows:
-        """At least the first `count` rows of a group, unpermuted, with all columns; valid until the next call."""
+    def _load(self, group: Group, seed: int, count: int, delivered: Int[Tensor, "n"]) -> Loaded:
+        """At least the first `count` rows of a group, with all columns; valid until the next call.
+
+        Args:
+            delivered: rows of the group that have been delivered, in their order: they are not wanted again, unless
+                somebody goes back to them.
+        """
 
     @abstractmethod
     def _available(self, n: int) -> int:
@@ -91,8 +104,8 @@ class ShuffledGroups(ABC):
         while at < n:
             group, _ = self._place(at)
             part = group._replace(size=min(group.size, n - at))
-            rows = self._load(group, self.seed, part.size)
-            parts.append(rows.take(permutation(self.seed, part)).to(self.device))
+            order = permutation(self.seed, part)
+            parts.append(self._load(group, self.seed, part.size, order[:0]).take(order).to(self.device))
             at += part.size
         return deliver(concatenate(parts), self.feeds)
 
@@ -103,8 +116,9 @@ class ShuffledGroups(ABC):
             while missing:
                 group, offset = self._place(at)
                 count = min(missing, group.size - offset)
-                rows = self._load(group, seed, group.size)
-                parts.append(rows.take(self._permutation(seed, group)[offset : offset + count]).to(self.device))
+                order = self._permutation(seed, group)
+                loaded = self._load(group, seed, group.size, order[:offset])
+                parts.append(loaded.take(order[offset : offset + count]).to(self.device))
                 at, missing = at + count, missing - count
             yield deliver(concatenate(parts), self.feeds)
 

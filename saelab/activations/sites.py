@@ -18,6 +18,13 @@ def expand_sites(patterns: Sequence[str], model: LanguageModel) -> list[Site]:
     return sorted(sites)
 
 
+def last_layer(patterns: Sequence[str]) -> int | None:
+    """The highest layer that the patterns name; None if one of them stands for every layer, or names no site."""
+    found = [_PATTERN.fullmatch(pattern.strip()) for pattern in patterns]
+    layers = [match["layer"] for match in found if match is not None]
+    return None if "*" in layers or len(layers) < len(found) else max(map(int, layers))
+
+
 def _expand(pattern: str, model: LanguageModel) -> list[Site]:
     match = _PATTERN.fullmatch(pattern)
     if match is None or "*" not in pattern:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from saelab.errors import UserError
+from saelab.ranks import SaidElsewhereError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (UserError, CycloptsError) as error:
-        print(f"saelab: {' '.join(str(error).split())}", file=sys.stderr)
+        if not _said_elsewhere(error):
+            print(f"saelab: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("saelab: stopped; the same command continues where it can", file=sys.stderr)
@@ -35,3 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `saelab inspect … | head`: the reader has gone, which is not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
+
+
+def _said_elsewhere(error: Exception) -> bool:
+    """Under torchrun: whether another rank says this. What is wrong with the words themselves, all ranks find."""
+    return isinstance(error, SaidElsewhereError) or (
+        not isinstance(error, UserError) and os.environ.get("RANK", "0") != "0"
+    )

@@ -21,6 +21,8 @@ app = App(
 )
 
 Rows = Iterator[tuple[str, str]]
+DAMAGED = "damaged"
+"""Name of a line that is no good news."""
 
 
 @app.default
@@ -38,19 +40,26 @@ def inspect(path: Path, *, verify: bool = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    lines = describe(path, verify)
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in describe(path, verify):
+    for name, value in lines:
         table.add_row(name, value)
     Console().print(table)
+    if damaged := [value for name, value in lines if name == DAMAGED]:
+        from saelab.activations.manifest import how_to_repair
+
+        others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise UserError(f"{path} is damaged: {damaged[0]}{others}; {how_to_repair(path)}")
 
 
 def describe(path: Path, verify: bool = False) -> list[tuple[str, str]]:
     """Name–value lines about a directory.
 
     Raises:
-        UserError: it is nothing that saelab knows, or it is damaged.
+        UserError: it is nothing that saelab knows, or a damaged dictionary; damaged activations have a line `DAMAGED`
+            for each file.
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder; give a run, a dictionary, activations or a model folder")
@@ -145,22 +154,22 @@ def _last(record: dict[str, Any]) -> str:
 
 
 def _activations(path: Path, verify: bool) -> Rows:
-    from saelab.activations.manifest import Manifest
+    from saelab.activations.ledger import Ledger
+    from saelab.activations.report import report
 
-    manifest = Manifest.load(path)
-    state = "finished" if manifest.finished else "not finished: `saelab harvest` continues it"
+    ledger = Ledger(path)
+    manifest = ledger.manifest
+    state = "finished" if manifest.finished else "not finished: the same `saelab harvest` continues it"
     yield "what", f"activations (schema {manifest.schema_version}), {state}"
     yield "model", manifest.model
-    yield "tokens", f"{manifest.n_tokens:,} in {len(manifest.shards)} shards, {manifest.n_kept:,} kept by the policy"
-    stored = f"{manifest.config.dtype}{', with gradients' if manifest.config.gradients else ''}"
-    yield "stored as", stored
+    yield from report(ledger)
     for site, entry in manifest.sites.items():
         scale = "" if entry.scale is None else f", × {entry.scale:.4g} gives mean square norm {entry.width}"
         yield site, f"{entry.width} wide{scale}"
-    damage = manifest.damage(path, checksums=verify)
-    if damage:
-        raise UserError(f"{path} is damaged: {'; '.join(damage[:3])}{'; …' if len(damage) > 3 else ''}")
-    yield (
-        "checks",
-        "every file is there and its checksum agrees" if verify else "every file is there (--verify reads them)",
-    )
+    if damage := ledger.damage(checksums=verify):
+        yield from ((DAMAGED, str(found)) for found in damage)
+    else:
+        whole = "every file is there and " + (
+            "its checksum agrees" if verify else "as long as it says (--verify reads all)"
+        )
+        yield "checks", whole

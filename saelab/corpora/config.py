@@ -14,6 +14,7 @@ GENERATED = (MICROWORLD, IOI)
 """Sources that never end, whose tokens are labelled, and whose splits are two worlds: other names, places, objects."""
 DEMO = "demo"
 HUB_PREFIX = "hf:"
+STANDARD_INPUT = "stdin"
 
 Split = Literal["train", "test"]
 
@@ -22,9 +23,10 @@ class CorpusConfig(Config):
     """Where documents come from, and which part of them is looked at."""
 
     source: str = MICROWORLD
-    """"microworld" (endless, labelled), "ioi" (of it, prompts of indirect object identification with their answers
-    alone), "demo" (bundled stories), a file or folder (.txt, .jsonl, also .gz or .zst; .parquet), or "hf:NAME" for a
-    Hugging Face dataset."""
+    """microworld, ioi, demo, a file or folder, hf:NAME, or stdin. "microworld" is endless and labelled; "ioi" is of it
+    the prompts of indirect object identification with their answers alone; "demo" are the bundled stories. Files are
+    .txt or .jsonl, also .gz or .zst, and .parquet. "hf:NAME" is a Hugging Face dataset on the Hub or a local folder.
+    "stdin" is plain text that is piped in ("stdin.jsonl" and so on: read as a file whose name ends like this)."""
 
     split: Split = "train"
     """"train" or "test": a fixed share of the documents is held out for evaluation and never trained on."""
@@ -47,15 +49,23 @@ class CorpusConfig(Config):
     dataset_revision: str | None = None
     """Branch, tag or commit of a Hugging Face dataset."""
 
+    dataset_streaming: bool = True
+    """Read a Hugging Face dataset as it arrives. False: download it first; then work that stopped goes on at once."""
+
     @model_validator(mode="after")
     def _dataset_keys_need_a_dataset(self) -> CorpusConfig:
         if not self.source.strip():
-            raise ValueError("source must name a corpus: microworld, ioi, demo, a path, or hf:NAME")
+            raise ValueError("source must name a corpus: microworld, ioi, demo, a path, hf:NAME, or stdin")
         if not self.source.startswith(HUB_PREFIX):
-            for key in ("dataset_config", "dataset_split", "dataset_revision"):
+            for key in ("dataset_config", "dataset_split", "dataset_revision", "dataset_streaming"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key} belongs to a Hugging Face dataset (source: hf:NAME), not {self.source!r}")
         return self
+
+    @property
+    def is_standard_input(self) -> bool:
+        """Whether the text is piped in."""
+        return self.source == STANDARD_INPUT or self.source.startswith(f"{STANDARD_INPUT}.")
 
     def of_split(self, split: Split) -> CorpusConfig:
         """The same corpus, seen through another split."""

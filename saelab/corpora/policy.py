@@ -30,10 +30,19 @@ class TokenPolicy(Config):
     exclude_first: int = Field(default=1, ge=0)
     """Positions at the start of each row that take no part: attention sinks, whose norms dwarf all others."""
 
+    sink_site: str | None = Field(default=None, min_length=1)
+    """Leave out attention sinks wherever they are: tokens whose activation at this site (blocks.2.resid_post) is
+    unusually long."""
+
+    sink_norm: float = Field(default=10.0, gt=1)
+    """With sink_site: how many times as long as the median one of its row a sink's activation is."""
+
     @model_validator(mode="after")
     def _something_is_left(self) -> TokenPolicy:
         if self.exclude_first >= self.context:
             raise ValueError(f"exclude_first ({self.exclude_first}) leaves nothing of rows of {self.context} tokens")
         if self.pad and self.cross_documents:
             raise ValueError("pad fills up rows of single documents: set cross_documents to false, or pad to false")
+        if self.sink_site is None and self.sink_norm != type(self).model_fields["sink_norm"].default:
+            raise ValueError("sink_norm says nothing without sink_site; name a site, such as blocks.2.resid_post")
         return self

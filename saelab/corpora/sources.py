@@ -30,16 +30,25 @@ class DocumentSource(Protocol):
 
     def read(self, start: int) -> Iterator[Document]: ...
 
+    def identity(self) -> str | None:
+        """Text that is the same only as long as the documents are; None where nothing is known to be."""
+        ...
 
-def numbered_documents(config: CorpusConfig, start: int = 0) -> Iterator[NumberedDocument]:
+
+def numbered_documents(
+    config: CorpusConfig, start: int = 0, source: DocumentSource | None = None
+) -> Iterator[NumberedDocument]:
     """Documents of the config's split, from document number `start` on; blank ones are left out.
+
+    Args:
+        source: the config's, if it is open already.
 
     Raises:
         UserError: the source is missing, damaged or of no known kind; or the split is empty.
     """
     empty = True
     divides = config.source not in GENERATED  # those are written for their split
-    for number, document in enumerate(open_source(config).read(start), start):
+    for number, document in enumerate((source or open_source(config)).read(start), start):
         if not document.text.strip() or (divides and is_held_out(config, number) != (config.split == "test")):
             continue
         empty = False
@@ -68,6 +77,10 @@ def open_source(config: CorpusConfig) -> DocumentSource:
         from saelab.corpora.hub_datasets import HubSource
 
         return HubSource(config)
+    if config.is_standard_input:
+        from saelab.corpora.standard_input import StandardInput
+
+        return StandardInput(config)
     if config.source == DEMO:
         return FileSource(bundled("artifacts/demo-corpus.jsonl.gz"), column="text")
     return FileSource(Path(config.source).expanduser(), config.column)
@@ -88,7 +101,10 @@ class _GeneratedSource:
     endless = True
 
     def __init__(self, config: CorpusConfig) -> None:
-        self.document = writer(config)
+        self.config, self.document = config, writer(config)
 
     def read(self, start: int) -> Iterator[Document]:
         return map(self.document, count(start))
+
+    def identity(self) -> str | None:
+        return f"{self.config.source} {self.config.split} {self.config.seed}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from saelab.corpora.documents import Document
 from saelab.errors import UserError
@@ -19,6 +20,7 @@ LONGEST_DOCUMENT = 2**20  # characters; a longer one is cut at a line's end, so 
 PLAIN, LINES, TABLE = (".txt", ".text", ".md"), (".jsonl", ".ndjson"), (".parquet",)
 COMPRESSED = (".gz", ".zst")
 _CHUNK = 2**20
+_SETTLED_S = 2.0  # the coarsest clock of a file system in use
 
 
 class FileSource:
@@ -34,34 +36,58 @@ class FileSource:
         """Document number `start` and all after it. Parquet files are skipped unread, others are read up to `start`."""
         skip = start
         for file in self.files:
-            with _readable(file):
-                if _kind(file) in TABLE:
+            with readable(f"corpus {file}"):
+                if kind_of(file) in TABLE:
                     count = _parquet_rows(file)
                     texts = _parquet(file, self.column, skip) if skip < count else iter(())
                     skip = max(skip - count, 0)
+                    yield from map(Document, texts)
                 else:
-                    texts = _lines(file, self.column) if _kind(file) in LINES else _plain(file)
-                    while skip and next(texts, None) is not None:
-                        skip -= 1
-                yield from map(Document, texts)
+                    with open(file, "rb") as raw, closing(texts_in(raw, file, self.column, f"corpus {file}")) as texts:
+                        while skip and next(texts, None) is not None:
+                            skip -= 1
+                        yield from map(Document, texts)
+
+    def identity(self) -> str | None:
+        """As `state_of` the files."""
+        return state_of(self.files)
 
 
 def text_files(path: Path) -> list[Path]:
     """The readable files at `path`: itself, or all below it in the order of their paths (hidden ones left out)."""
     if not path.exists():
         raise UserError(
-            f"corpus {path} does not exist; give a file, a folder, microworld, demo, or hf:NAME (Hugging Face dataset)"
+            f"corpus {path} does not exist; give a file, a folder, microworld, demo, stdin, or hf:NAME (Hugging Face)"
         )
     known = ", ".join((*PLAIN, *LINES, *TABLE))
     if path.is_file():
-        if _kind(path) not in (*PLAIN, *LINES, *TABLE):
+        if kind_of(path) not in (*PLAIN, *LINES, *TABLE):
             raise UserError(f"corpus {path} is of no known kind; known: {known} (all but .parquet also as .gz or .zst)")
         return [path]
     hidden = {file for file in path.rglob("*") if any(p.startswith(".") for p in file.relative_to(path).parts)}
-    files = sorted(f for f in set(path.rglob("*")) - hidden if f.is_file() and _kind(f) in (*PLAIN, *LINES, *TABLE))
+    files = sorted(f for f in set(path.rglob("*")) - hidden if f.is_file() and kind_of(f) in (*PLAIN, *LINES, *TABLE))
     if not files:
         raise UserError(f"corpus folder {path} holds no file of a known kind ({known})")
     return files
+
+
+def texts_in(raw: BinaryIO, named: Path, column: str, what: str) -> Generator[str]:
+    """Texts of an open file of JSON lines, or of plain text with separators, as its name says.
+
+    Args:
+        what: the file in a sentence.
+    """
+    with _decompressed(raw, named) as handle:
+        yield from _lines(handle, column, what) if kind_of(named) in LINES else cut_documents(handle)
+
+
+def state_of(files: Sequence[Path]) -> str | None:
+    """Text that changes whenever one of the files does; None where one was changed so lately that a further change
+    might not show in its times."""
+    states = [(file.resolve(), file.stat()) for file in files]
+    if any(time.time() - state.st_ctime < _SETTLED_S for _, state in states):
+        return None
+    return "\n".join(f"{f} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for f, s in states)
 
 
 def cut_documents(handle: TextIO) -> Iterator[str]:
@@ -84,24 +110,18 @@ def _pieces(text: str, limit: int) -> Iterator[str]:
     yield text if limit > LONGEST_DOCUMENT else text.strip()
 
 
-def _plain(file: Path) -> Iterator[str]:
-    with _open(file) as handle:
-        yield from cut_documents(handle)
-
-
-def _lines(file: Path, column: str) -> Iterator[str]:
-    with _open(file) as handle:
-        for number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise UserError(f"corpus {file}, line {number} is not valid JSON") from None
-            if not isinstance(row, dict) or not isinstance(row.get(column), str):
-                found = f"its keys are {', '.join(sorted(row))}" if isinstance(row, dict) else "it is not an object"
-                raise UserError(f"corpus {file}, line {number} has no text under {column!r}; {found} (set column)")
-            yield row[column]
+def _lines(handle: TextIO, column: str, what: str) -> Iterator[str]:
+    for number, line in enumerate(handle, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise UserError(f"{what}, line {number} is not valid JSON") from None
+        if not isinstance(row, dict) or not isinstance(row.get(column), str):
+            found = f"its keys are {', '.join(sorted(row))}" if isinstance(row, dict) else "it is not an object"
+            raise UserError(f"{what}, line {number} has no text under {column!r}; {found} (set column)")
+        yield row[column]
 
 
 def _parquet_rows(file: Path) -> int:
@@ -130,7 +150,7 @@ def _parquet(file: Path, column: str, start: int) -> Iterator[str]:
             start = max(start - len(texts), 0)
 
 
-def _kind(file: Path) -> str:
+def kind_of(file: Path) -> str:
     """The suffix that says how to read the file, compression set aside; "" when there is none."""
     suffixes = [s.lower() for s in file.suffixes[-2:]]
     if suffixes and suffixes[-1] in COMPRESSED:
@@ -139,25 +159,25 @@ def _kind(file: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _open(file: Path) -> TextIO:
+def _decompressed(raw: BinaryIO, file: Path) -> TextIO:
     suffix = file.suffix.lower()
     if suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8-sig")
+        return gzip.open(raw, "rt", encoding="utf-8-sig")
     if suffix == ".zst":
         import pyarrow
 
-        return io.TextIOWrapper(io.BufferedReader(pyarrow.input_stream(file, compression="zstd")), encoding="utf-8-sig")
-    return open(file, encoding="utf-8-sig")
+        return io.TextIOWrapper(io.BufferedReader(pyarrow.input_stream(raw, compression="zstd")), encoding="utf-8-sig")
+    return io.TextIOWrapper(raw, encoding="utf-8-sig")
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """Turn what can be wrong with a file into one sentence."""
+def readable(what: str) -> Iterator[None]:
+    """Turn what can be wrong with a file into one sentence about `what`."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise UserError(f"corpus {file} is not UTF-8 text ({error.reason}); convert it to UTF-8") from None
+        raise UserError(f"{what} is not UTF-8 text ({error.reason}); convert it to UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"corpus {file} is a damaged .gz file: {error}") from None
+        raise UserError(f"{what} is a damaged .gz file: {error}") from None
     except (OSError, ValueError) as error:  # Arrow reports damage to Parquet and .zst as one of these
-        raise UserError(f"corpus {file} can't be read: {error}") from None
+        raise UserError(f"{what} can't be read: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ class TokenisedDocument(NamedTuple):
     ids: NDArray[np.int32]
 
 
-def tokenise(documents: Iterable[NumberedDocument], tokenizer: PreTrainedTokenizerFast) -> Iterator[TokenisedDocument]:
+def tokenise(documents: Iterable[NumberedDocument], tokenizer: PreTrainedTokenizerFast) -> Generator[TokenisedDocument]:
     """Ids of each document. The tokenizer works on several at once, in threads of its own."""
     batch: list[NumberedDocument] = []
     characters = 0
@@ -71,7 +71,12 @@ def character_offsets(text: str, tokenizer: PreTrainedTokenizerFast) -> list[tup
 def _tokenise_batch(batch: list[NumberedDocument], tokenizer: PreTrainedTokenizerFast) -> Iterator[TokenisedDocument]:
     if not batch:
         return
-    texts = [item.document.text for item in batch]
-    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    for item, ids in zip(batch, encoded, strict=True):
-        yield TokenisedDocument(item.number, np.asarray(ids, dtype=np.int32))
+    # Straight to the Rust library, which lets other threads run meanwhile: the tokenizer's own call makes Python lists
+    # of masks and offsets that nobody reads, and takes up to four times as long.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    encoded = backend.encode_batch_fast([item.document.text for item in batch], add_special_tokens=False)
+    for item, encoding in zip(batch, encoded, strict=True):
+        yield TokenisedDocument(item.number, np.asarray(encoding.ids, dtype=np.int32))

@@ -70,6 +70,14 @@ def staged_directory(path: Path, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a whole file its place in one step, in another folder of the same disk; what was there is replaced."""
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+        _sync_directory(target.parent)
+
+
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
     """Hold the lock file `lock` while writing beside it; a process that dies gives it up by itself.
@@ -134,6 +142,22 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says; its values are not read."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        size = os.fstat(file.fileno()).st_size
+        if len(start) < 8 or length > size - 8:
+            return False
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, AttributeError, KeyError, IndexError, TypeError):  # the header itself is damaged
+            return False
+    return size == 8 + length + max(ends, default=0)
 
 
 def require_free_space(directory: Path, needed: int, what: str) -> None:

@@ -68,6 +68,22 @@ class ActivationPaths:
     def manifest(self) -> Path:
         return self.root / "manifest.json"
 
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def entries(self) -> Path:
+        """Finished shards that the manifest does not list yet."""
+        return self.root / "entries"
+
+    def entry(self, shard: int) -> Path:
+        return self.entries / f"{shard:05d}.json"
+
+    def staging(self, shard: int) -> Path:
+        """Where a damaged shard is made again."""
+        return self.root / f".shard-{shard:05d}.partial"
+
     def tokens(self, shard: int) -> Path:
         return self.root / f"tokens-{shard:05d}.safetensors"
 

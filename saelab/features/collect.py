@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from saelab.activations.forward import without_sinks
 from saelab.config import differences
 from saelab.corpora import Cursor, TokenRows, label_rows, pack
 from saelab.disk import read_json, write_json
@@ -64,7 +65,8 @@ class Spill:
     def _find_mark(self) -> Mark:
         if self._state.exists():
             state: dict[str, Any] = read_json(self._state)
-            if not differences(state["settings"], self.plan.settings):
+            lasting = not self.plan.corpus.is_standard_input  # else the text comes again, from its beginning
+            if lasting and not differences(state["settings"], self.plan.settings):
                 return Mark(**state["mark"])
         shutil.rmtree(self.root, ignore_errors=True)  # left by other settings, or without a single mark
         self.root.mkdir(parents=True)
@@ -74,7 +76,8 @@ class Spill:
 def collect(spill: Spill) -> None:
     """Run the model over the text once, from the spill's mark to the wanted number of tokens or the corpus's end."""
     plan, mark = spill.plan, spill.mark
-    rows_left = pack(plan.corpus, plan.tokenizer, plan.policy, rows=plan.config.batch, cursor=Cursor(**mark.cursor))
+    packed = pack(plan.corpus, plan.tokenizer, plan.policy, rows=plan.config.batch, cursor=Cursor(**mark.cursor))
+    rows_left = without_sinks(plan.model, plan.policy, packed)
     with track(plan.config.tokens, "index", unit="tokens", done=mark.kept) as bar:
         while mark.kept < plan.config.tokens and not mark.exhausted:
             rows = next(rows_left, None)
@@ -83,7 +86,7 @@ def collect(spill: Spill) -> None:
                 break
             rows = _cut(rows, plan.config.tokens - mark.kept)
             pair_tokens = _collect_rows(spill, rows, mark)
-            kept = int(rows.keep.sum())
+            kept = rows.n_kept
             mark = replace(
                 mark,
                 cursor=rows.next.to_json(),
@@ -124,6 +127,4 @@ def _collect_rows(spill: Spill, rows: TokenRows, mark: Mark) -> int:
 def _cut(rows: TokenRows, wanted: int) -> TokenRows:
     """As many of the rows as reach `wanted` kept tokens, so that the batch size does not change what is indexed."""
     reached = rows.keep.sum(1).cumsum(0)
-    n = min(int((reached < wanted).sum()) + 1, len(rows))
-    # `next` stays that of the whole chunk: after a cut nothing follows.
-    return TokenRows(rows.ids[:n], rows.documents[:n], rows.offsets[:n], rows.keep[:n], rows.start, rows.next)
+    return rows.first(min(int((reached < wanted).sum()) + 1, len(rows)))

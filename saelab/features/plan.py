@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from saelab.activations.forward import tokenizer_of
 from saelab.config import build
 from saelab.corpora import CorpusConfig, TokenPolicy
 from saelab.corpora.config import GENERATED
 from saelab.dictionaries.artifact import load
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths
-from saelab.errors import UserError
 from saelab.features.config import IndexConfig
 from saelab.features.schema import QUARTERS, SCHEMA_VERSION
 from saelab.features.summaries import Sampling
@@ -62,14 +62,12 @@ class Plan:
         """The language model, checked against what the dictionary was trained on."""
         name = self.config.model or self.dictionary.model_name
         model = self.given_model or LanguageModel.load(name, dtype=self.config.dtype, device=self.config.device)
-        if model.tokenizer is None:
-            raise UserError(f"model {model.name!r} has no tokenizer, so no text can be indexed")
         check_fit(str(self.config.run), self.dictionary.config, self.site, model)
         return model
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return cast("PreTrainedTokenizerFast", self.model.tokenizer)
+        return tokenizer_of(self.model)
 
     @cached_property
     def encoder(self) -> Dictionary:

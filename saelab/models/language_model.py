@@ -13,10 +13,14 @@ from torch import Tensor
 
 from saelab.errors import UserError
 from saelab.models.bridge import Bridge, Outcome
+from saelab.models.devices import resolve_device, resolve_dtype
 from saelab.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from saelab.models.generation import check_sampling, sample
-from saelab.models.loading import load_pretrained, resolve_device, resolve_dtype
+from saelab.models.loading import load_pretrained
+from saelab.models.placement import home_of
 from saelab.models.site import HEAD_KINDS, Site
+from saelab.models.size import ModelSize, size_of
+from saelab.models.source import locate
 from saelab.models.taps import Intervention, read
 
 if TYPE_CHECKING:
@@ -27,13 +31,15 @@ class LanguageModel:
     """A causal language model with raw weights: ids in; activations, losses, gradients and text ids out.
 
     Shapes: tokens `[batch, position]`; a site's activation `[batch, position, width(site)]` in the model's dtype, on
-    its device. Rows are whole contexts: there is no padding and no mask. Positions count from 0 in every row.
+    `device`. Rows are whole contexts: there is no padding and no mask. Positions count from 0 in every row.
 
     Attributes:
         name: what `load` was given ("demo" = the bundled model). `revision`: the Hub's commit, None for a folder.
         tokenizer: Hugging Face tokenizer, or None. saelab turns text into ids elsewhere; nothing here reads strings.
         bos_token_id: the tokenizer's beginning-of-text id, else the model's own; None if there is none.
         fingerprint: SHA-256 of config and weights, equal in fp32 and bf16. `tokenizer_fingerprint`: None without.
+        device: of token ids and activations; of a model spread over devices, the one that it begins on.
+        size: how much memory it takes, whole.
         n_kv_heads: heads of k and v; fewer than `n_heads` under grouped-query attention.
         n_ctx: the longest row. `d_vocab`: number of token ids the model embeds.
     """
@@ -44,15 +50,17 @@ class LanguageModel:
         tokenizer: "PreTrainedTokenizerBase | None",
         name: str,
         revision: str | None = None,
+        attention: str | None = None,
     ) -> None:
         self.name = name
         self.revision = revision
         self.tokenizer = tokenizer
         self.tokenizer_fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
         self.fingerprint = model_fingerprint(hf_model)
-        self.device: torch.device = hf_model.device
+        self.size: ModelSize = size_of(hf_model)
+        self.device: torch.device = home_of(hf_model)
         self.dtype: torch.dtype = hf_model.dtype
-        self._bridge = Bridge(hf_model, name)
+        self._bridge = Bridge(hf_model, name, self.device, attention)
         self.n_layers = self._bridge.n_layers
         self.d_model = self._bridge.d_model
         self.n_heads = self._bridge.n_heads
@@ -66,7 +74,15 @@ class LanguageModel:
 
     @classmethod
     def load(
-        cls, name_or_path: str | Path, *, dtype: str = "float32", device: str = "auto", revision: str | None = None
+        cls,
+        name_or_path: str | Path,
+        *,
+        dtype: str = "float32",
+        device: str = "auto",
+        revision: str | None = None,
+        device_map: str | dict[str, Any] | None = None,
+        attn_implementation: str = "auto",
+        up_to: int | None = None,
     ) -> "LanguageModel":
         """Load "demo" (the bundled model), a local Hugging Face folder, or a name on the Hugging Face Hub.
 
@@ -74,19 +90,30 @@ class LanguageModel:
             dtype: of weights and activations, whatever the file holds: "float32", "bfloat16" or "float16".
             device: "auto" (CUDA, else MPS, else CPU), or a torch device.
             revision: branch, tag or commit on the Hub.
+            device_map: spread the model over devices and disk as transformers does: "auto", "balanced", "sequential",
+                or {part: device or "disk"}. `device` then means nothing.
+            attn_implementation: "eager", "sdpa" or another of transformers' names; "auto" is the one that transformers
+                and transformer-lens choose for the architecture.
+            up_to: the last block whose activations matter. Later blocks and an untied unembedding stay on the disk and
+                are read, slowly, only if something needs them all the same. It has no meaning with a `device_map`.
 
         Raises:
-            UserError: it isn't there, isn't whole, or isn't a kind of model that saelab can open.
+            UserError: it isn't there, isn't whole, doesn't fit, or isn't a kind of model that saelab can open.
         """
         to_device, to_dtype = resolve_device(device), resolve_dtype(dtype)
-        hf_model, tokenizer, commit = load_pretrained(name_or_path, to_dtype, to_device, revision)
-        return cls(hf_model, tokenizer, str(name_or_path), commit)
+        attention = None if attn_implementation == "auto" else attn_implementation
+        source = locate(name_or_path, revision)
+        hf_model, tokenizer = load_pretrained(source, to_dtype, to_device, device_map, attention, up_to)
+        return cls(hf_model, tokenizer, source.name, source.commit, attention)
 
     @classmethod
     def from_hf(
         cls, hf_model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | None" = None, *, name: str
     ) -> "LanguageModel":
-        """Take over a Hugging Face model in memory. It gets hook points put into it: don't use it any more."""
+        """Take over a Hugging Face model in memory, quantised ones and ones spread over devices too.
+
+        It gets hook points put into it: don't use it any more.
+        """
         return cls(hf_model, tokenizer, name)
 
     def width(self, site: Site) -> int:
@@ -222,7 +249,7 @@ class LanguageModel:
         """
         tokens = self._checked(tokens)
         last = tokens[:, -1:]
-        cache = self._bridge.run(tokens[:, :-1], use_cache=True).cache if tokens.shape[1] > 1 else None
+        cache = self._cache(tokens[:, :-1])
 
         @torch.no_grad()
         def last_logits(copies: int) -> Float[Tensor, "batch copies d_vocab"]:
@@ -234,6 +261,31 @@ class LanguageModel:
             return outcome.logits[:, -1].unflatten(0, (len(tokens), copies))
 
         return last_logits
+
+    @torch.no_grad()
+    def from_position(
+        self, tokens: Int[Tensor, "batch position"], start: int
+    ) -> Callable[[Sequence[Site]], tuple[Float[Tensor, "batch rest d_vocab"], dict[Site, Tensor]]]:
+        """Compute the positions before `start` once, untouched; the function returned runs the rest, as often as it is
+        called, and gives its logits and its activations at some sites.
+
+        Interventions in force when it is called see positions from `start` on alone, `[batch, rest, width]`.
+        """
+        tokens = self._checked(tokens)
+        cache = self._cache(tokens[:, :start])
+
+        @torch.no_grad()
+        def rest(sites: Sequence[Site] = ()) -> tuple[Tensor, dict[Site, Tensor]]:
+            before = copy.deepcopy(cache)  # a pass appends to what it is given
+            use_cache = before is not None
+            outcome = self._bridge.run(tokens[:, start:], self._interventions, sites, cache=before, use_cache=use_cache)
+            return outcome.logits, self._at_sites(outcome.captured, sites)
+
+        return rest
+
+    def _cache(self, tokens: Int[Tensor, "batch position"]) -> Any:
+        """Keys and values of the clean run; None if there is no position."""
+        return self._bridge.run(tokens, use_cache=True).cache if tokens.shape[1] else None
 
     def direct_logits(self, directions: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
         """What each residual-stream direction adds to the logits directly: through the final norm's gain (centred
@@ -255,7 +307,7 @@ class LanguageModel:
 
     def _at_sites(self, whole: dict[str, Tensor], sites: Sequence[Site]) -> dict[Site, Tensor]:
         """Each site's part of what arrived at its hook point."""
-        parts = {site: read(whole[site.hook_name].detach(), site, self.d_head) for site in sites}
+        parts = {site: read(whole[site.hook_name].detach(), site, self.d_head).to(self.device) for site in sites}
         for site, part in parts.items():
             if part.shape[-1] != self.width(site):
                 raise RuntimeError(f"internal error: {site} is {part.shape[-1]} wide, not {self.width(site)}")

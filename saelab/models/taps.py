@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -43,6 +44,7 @@ class Taps:
         interventions: applied in this order; several at one site compose.
         sites: kept in `captured`, as they are after all interventions.
         d_head: width of one head.
+        device: where interventions get and leave what they replace; the model may be spread over several.
         stop: raise `ForwardStopped` as soon as every site has arrived.
         gradients: those of `sites` that will be differentiated with respect to. Autograd's graph begins at the input of
             the first one's layer, and the tensors captured there lie on the way to the logits.
@@ -53,11 +55,13 @@ class Taps:
         interventions: Sequence[Intervention],
         sites: Sequence[Site],
         d_head: int,
+        device: torch.device,
         stop: bool = False,
         gradients: Sequence[Site] = (),
     ) -> None:
         self.captured: dict[str, Tensor] = {}
         self._d_head = d_head
+        self._device = device
         self._stop = stop
         self._differentiated = {site.hook_name for site in gradients}
         first = min((site.layer for site in gradients), default=None)
@@ -109,7 +113,7 @@ class Taps:
         if name in self._mid_of:
             x = x + self._change.pop(self._mid_of[name])
         for intervention in self._edits.get(name, ()):
-            x = replace(x, intervention, self._d_head)
+            x = replace(x, intervention, self._d_head, self._device)
         if name in self._mid_of.values():
             self._change[name] = x - arrived
         if name in self._awaited:
@@ -127,14 +131,14 @@ def read(x: Tensor, site: Site, d_head: int) -> Float[Tensor, "batch position wi
     return flat if site.head is None else flat[..., _columns(site.head, d_head)]
 
 
-def replace(x: Tensor, intervention: Intervention, d_head: int) -> Tensor:
+def replace(x: Tensor, intervention: Intervention, d_head: int, device: torch.device) -> Tensor:
     """The hook point's tensor with the site's part replaced by `intervention.fn` of it."""
     site = intervention.site
-    before = read(x, site, d_head)
+    before = read(x, site, d_head).to(device)
     after = intervention.fn(before)
     if after.shape != before.shape:
         raise ValueError(f"the intervention at {site} returned {tuple(after.shape)} for {tuple(before.shape)}")
-    after = after.to(x.dtype)
+    after = after.to(x.device, x.dtype)
     if site.head is None:
         return after.reshape(x.shape)
     flat = x.flatten(2).clone()

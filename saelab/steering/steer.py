@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saelab.activations.forward import tokenizer_of, without_sinks
 from saelab.config import build
 from saelab.corpora import TokenPolicy, pack, separator_id
 from saelab.dictionaries.artifact import load
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths
 from saelab.errors import UserError
-from saelab.evaluation.text import held_out, tokenizer_of
+from saelab.evaluation.text import held_out
 from saelab.models import LanguageModel, Site
 from saelab.steering.config import SteerConfig
 from saelab.steering.edits import as_edits
@@ -92,9 +92,9 @@ def largest_of(run: Path, model: LanguageModel, dictionary: Dictionary, config: 
     else:
         policy = build(TokenPolicy, dictionary.config.policy, where=f"token policy of {run}")
         corpus = held_out(run, None, recorded(run).corpus)
-        rows = pack(corpus, tokenizer_of(model), policy, rows=_ROWS)
         chunks = -(-config.unit_tokens // (_ROWS * policy.context))
-        units = largest_activations(model, dictionary, islice(rows, chunks))
+        rows = pack(corpus, tokenizer_of(model), policy, rows=_ROWS, limit=chunks * _ROWS)
+        units = largest_activations(model, dictionary, without_sinks(model, policy, rows))
     silent = [latent for latent in config.latent if units[latent] == 0]
     if silent and config.mode in ("add", "clamp"):
         raise UserError(f"latent {silent[0]} never fired on the text looked at, so strengths have no unit; try another")

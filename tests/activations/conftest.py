@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ def stream(model: LanguageModel, text: CorpusConfig) -> Callable[..., Activation
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def overlapped(stream: Callable[..., ActivationStream]) -> Callable[..., ActivationStream]:
+    """The same with the model in a thread of its own."""
+    return partial(stream, overlap=True)
 
 
 @pytest.fixture

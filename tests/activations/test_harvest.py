@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from saelab.activations import HarvestConfig, Manifest
 from saelab.activations.harvest import harvest
 from saelab.activations.plan import plan
 from saelab.corpora import CorpusConfig, TokenPolicy, pack
+from saelab.disk import ActivationPaths, write_json
 from saelab.errors import UserError
 from saelab.models import LanguageModel
 from tests.activations.conftest import POLICY, SITE
@@ -102,7 +103,7 @@ def test_another_model_under_the_same_name_is_refused(
     tmp_path: Path, settings: Settings, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ):
     out = harvest(settings(), tmp_path / "a", model=model)
-    unfinish(out, shards=2)
+    unfinish(out, shards=[0, 1])
     monkeypatch.setattr(model, "fingerprint", "0" * 64)
     with pytest.raises(UserError, match="another version of model"):
         harvest(settings(), out, model=model)
@@ -150,7 +151,7 @@ def test_damage_is_named(harvested: Path, tmp_path: Path):
     content[-5] ^= 1
     (out / name).write_bytes(content)
     (out / "tokens-00001.safetensors").unlink()
-    assert Manifest.load(out).damage(out) == [
+    assert [str(found) for found in Manifest.load(out).damage(out)] == [
         "shard 1: tokens-00001.safetensors is missing",
         f"shard 3: {name} is damaged",
     ]
@@ -219,17 +220,18 @@ class _Loud:
         return {site: x * self.factor for site, x in self.model.activations(tokens, sites).items()}
 
 
-def unfinish(out: Path, shards: int) -> None:
-    """Put a directory back to where it had only its first shards."""
+def unfinish(out: Path, shards: Collection[int]) -> None:
+    """Put a directory back to where it had only these of its shards."""
     content = json.loads((out / "manifest.json").read_text())
-    dropped = content["shards"][shards:]
-    content["shards"] = content["shards"][:shards]
-    content["finished"] = False
-    content["next"] = dropped[0]["start"]
-    content["n_tokens"] = sum(shard["rows"] for shard in content["shards"]) * 32
-    content["n_kept"] = sum(shard["kept"] for shard in content["shards"])
+    listed = content["shards"]
+    places = [shard["start"] for shard in listed] + [content["next"]]
+    for number, shard in enumerate(listed):
+        if number in shards:
+            write_json(ActivationPaths(out).entry(number), {"shard": shard, "next": places[number + 1]})
+        else:
+            for name in shard["files"]:
+                (out / name).unlink()
+    empty = {"finished": False, "shards": [], "n_tokens": 0, "n_kept": 0, "left_over": None, "next": places[0]}
     for site in content["sites"].values():
-        site |= {"scale": None, "mean": None}
-    (out / "manifest.json").write_text(json.dumps(content))
-    for name in (name for shard in dropped for name in shard["files"]):
-        (out / name).unlink()
+        site |= {"scale": None, "mean": None, "storage_error": None}
+    (out / "manifest.json").write_text(json.dumps(content | empty))

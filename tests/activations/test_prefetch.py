@@ -60,9 +60,10 @@ def test_dropping_it_ends_the_thread_and_closes_the_source():
         finally:
             closed.set()
 
+    before = threads()
     ahead = prefetch(endless(), depth=2)
     next(ahead)
-    assert threads()
+    assert len(threads()) == len(before) + 1
     del ahead
     assert closed.wait(2)
-    assert not threads()
+    assert len(threads()) == len(before)

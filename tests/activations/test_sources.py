@@ -29,7 +29,7 @@ from tests.activations.conftest import LATER, POLICY, SITE
 Make = Callable[..., ActivationPass]
 
 
-@pytest.fixture(params=["stream", "reader"])
+@pytest.fixture(params=["stream", "overlapped", "reader"])
 def make(request: pytest.FixtureRequest) -> Make:
     return request.getfixturevalue(request.param)
 

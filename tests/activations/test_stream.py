@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,10 +58,92 @@ def test_bookmarks_spare_the_way(stream: Make, monkeypatch: pytest.MonkeyPatch):
             starts.append(rows.start.row)
             yield rows
 
-    monkeypatch.setattr("saelab.activations.stream.pack", noted)
+    monkeypatch.setattr("saelab.activations.pieces.pack", noted)
     monkeypatch.setattr(begun, "_available", lambda n: n)
     assert torch.equal(next(begun.batches(100, seed=0, start=25))[0].x, batch.x)
     assert min(starts) >= 50  # 25 groups of 100 tokens lie before; without bookmarks it starts at row 0
+
+
+def test_the_model_runs_ahead_and_no_further_than_there_is_room(overlapped: Make, forwards: list[int]):
+    """A group of 1000 and what is delivered of it, two passes that wait, and one in the thread's hands."""
+    batches = overlapped().batches(100, seed=0)
+    for number in range(25):
+        next(batches)
+        time.sleep(0.05)  # let it run as far as it goes
+        delivered = 100 * (number + 1)
+        assert sum(forwards) * 31 <= 1000 + delivered + 4 * 8 * 32
+        if delivered % 1000 > 400:
+            assert sum(forwards) * 31 > 1000 + delivered // 1000 * 1000  # the next group is on its way
+
+
+def test_a_group_is_made_when_it_is_wanted_where_nothing_overlaps(stream: Make, forwards: list[int]):
+    batches = stream().batches(100, seed=0)
+    made = [(next(batches), sum(forwards))[1] for _ in range(20)]
+    assert made[0] == made[9] < made[10] == made[19]
+
+
+def test_memory_is_that_of_one_group(overlapped: Make):
+    source = overlapped()
+    for _ in islice(source.batches(100, seed=0), 35):
+        assert source._ring.rows is not None
+        assert len(source._ring.rows) == 1000
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_bookmarks_lead_to_the_batch_that_is_next(stream: Make, overlap: bool):
+    """Wherever a training stops, the places it saved are enough to find its group again."""
+    walked = stream(overlap=overlap)
+    batches = walked.batches(100, seed=0)
+    for number in range(34):
+        (batch,) = next(batches)
+        if number % 5 == 3:
+            begun = stream(overlap=not overlap)
+            begun.bookmarks = list(walked.bookmarks)
+            assert (
+                max(place.kept for place in begun.bookmarks if place.kept <= number * 100) >= number // 10 * 1000 - 248
+            )
+            assert torch.equal(next(begun.batches(100, seed=0, start=number))[0].x, batch.x)
+
+
+def test_dropping_a_stream_ends_its_threads(overlapped: Make):
+    before = threading.active_count()
+    source = overlapped()
+    batches = source.batches(100, seed=0)
+    next(batches)
+    assert threading.active_count() > before
+    del batches, source
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_thread_is_raised_where_batches_are_wanted(
+    overlapped: Make, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+):
+    batches = overlapped().batches(100, seed=0)
+    next(batches)
+
+    def broken(*arguments: object):
+        raise UserError("out of memory")
+
+    monkeypatch.setattr(model, "activations", broken)
+    with pytest.raises(UserError, match="out of memory"):
+        list(islice(batches, 30))
+
+
+def test_a_process_may_end_while_its_stream_is_at_work(tiny_model: Path, text: CorpusConfig):
+    script = f"""
+from saelab.activations import ActivationStream, Feed
+from saelab.corpora import CorpusConfig, TokenPolicy
+from saelab.models import LanguageModel, Site
+model = LanguageModel.load({str(tiny_model)!r}, device="cpu")
+feeds = [Feed(Site.parse("blocks.0.resid_post"))]
+stream = ActivationStream(
+    model, CorpusConfig(source={text.source!r}), TokenPolicy(context=32), feeds, buffer_tokens=1000, overlap=True
+)
+batches = stream.batches(100, seed=0)
+next(batches)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_an_endless_corpus_has_no_size(stream: Make):
@@ -102,5 +189,5 @@ def test_a_model_without_a_tokenizer_is_refused(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch, text: CorpusConfig
 ):
     monkeypatch.setattr(model, "tokenizer", None)
-    with pytest.raises(UserError, match="without a tokenizer"):
+    with pytest.raises(UserError, match="has no tokenizer"):
         ActivationStream(model, text, POLICY, [Feed(SITE)])

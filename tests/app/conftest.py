@@ -32,6 +32,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """`open_page(run="small", latent=3)` opens the address with these parameters, on `runs` or on `folder`."""
 
+    # Streamlit leaves the page as the main module, which processes that later tests start would import.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
     def open_(folder: Path = runs, **query: object) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["main.py", str(folder)])
         page = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)

@@ -1,11 +1,13 @@
 """Each mistake of a user's ends in exit code 2 and one sentence, and leaves nothing under a final name."""
 
 import errno
+import gzip
 import json
 import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ def refuses(saelab):
         last = err.strip().splitlines()[-1]
         assert last.startswith("saelab: ")
         assert "Traceback" not in err
-        assert out == ""
+        assert out == "" or words[0] == "harvest"  # which shows its plan first
         return last
 
     return run
@@ -191,12 +193,110 @@ def test_site_that_was_not_harvested(refuses, small, harvested, tmp_path) -> Non
     assert "blocks.0.resid_post" in sentence
 
 
-def test_damaged_shard(refuses, small, harvested, tmp_path) -> None:
+def test_damaged_shards_are_named_and_made_again(saelab, refuses, small, harvested, tmp_path) -> None:
     copy = Path(shutil.copytree(harvested, tmp_path / "a"))
-    shard = ActivationPaths(copy).activations("blocks.0.resid_post", 0)
-    shard.write_bytes(shard.read_bytes()[:-10])
-    assert shard.name in refuses("inspect", copy, "--verify")
-    assert shard.name in refuses("train", *small, "--activations", copy, "--out", tmp_path / "run")
+    shard, tokens = ActivationPaths(copy).activations("blocks.0.resid_post", 0), ActivationPaths(copy).tokens(0)
+    tokens.write_bytes(tokens.read_bytes()[:-10])
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    code, out, err = saelab("inspect", copy, "--verify")
+    assert code == 2
+    said = " ".join(out.split())
+    assert f"shard 0: {tokens.name} has the wrong length" in said
+    assert f"{shard.name} is damaged" in said
+    command = f"saelab harvest --out {copy} --repair"
+    assert f"`{command}`" in err
+    assert "Traceback" not in err
+    assert f"`{command}`" in refuses("train", *small, "--activations", copy, "--out", tmp_path / "run")
+    assert saelab(*command.split()[1:]).code == 0
+    assert saelab("inspect", copy, "--verify").code == 0
+    assert shard.read_bytes() == ActivationPaths(harvested).activations("blocks.0.resid_post", 0).read_bytes()
+
+
+def test_repair_of_nothing(refuses, tmp_path) -> None:
+    assert "--out DIR --repair" in refuses("harvest", "--repair")
+    assert "give one of them" in refuses("harvest", "--repair", "--overwrite", "--out", tmp_path)
+    assert "no directory of activations" in refuses("harvest", "--repair", "--out", tmp_path / "nope")
+
+
+def text_of(tmp_path: Path, kind: str) -> list[object]:
+    """Settings of a corpus that is not as it should be."""
+    gz, lines, blank = tmp_path / "a.txt.gz", tmp_path / "a.jsonl", tmp_path / "blank.txt"
+    match kind:
+        case "corrupt gz":
+            gz.write_bytes(gzip.compress(b"a long story " * 1000)[:-20])
+            return ["--corpus.source", gz]
+        case "no gz":
+            gz.write_bytes(b"plain text")
+            return ["--corpus.source", gz]
+        case "wrong column":
+            lines.write_text('{"story": "Once upon a time"}\n')
+            return ["--corpus.source", lines]
+        case "empty":
+            blank.write_text(" \n")
+            return ["--corpus.source", blank]
+        case "too short":
+            blank.write_text("ab\n")
+            return ["--corpus.source", blank]
+        case _:
+            return ["--corpus.source", tmp_path / "missing.txt"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("corrupt gz", "is a damaged .gz file"),
+        ("no gz", "is a damaged .gz file"),
+        ("wrong column", "has no text under 'text'; its keys are story"),
+        ("empty", "has no document in its train split"),
+        ("too short", "has fewer than 32 tokens"),
+        ("missing", "missing.txt does not exist"),
+    ],
+)
+def test_harvest_of_a_text_that_is_none(refuses, tiny_model, tmp_path, kind: str, sentence: str) -> None:
+    words = [*harvest_settings(tiny_model), *text_of(tmp_path, kind), "--out", tmp_path / "a"]
+    assert sentence in refuses("harvest", *words)
+    assert not (tmp_path / "a").exists()
+
+
+def test_harvest_with_a_tokenizer_of_another_model(refuses, tiny_model, tmp_path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"] |= {"word" * n: 300 + n for n in range(1, 5)}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    sentence = refuses("harvest", *harvest_settings(folder), "--out", tmp_path / "a")
+    assert "tokenizer" in sentence
+    assert "don't belong together" in sentence
+    assert not (tmp_path / "a").exists()
+
+
+def test_harvest_into_a_folder_that_may_not_be_written(refuses, tiny_model, tmp_path, monkeypatch) -> None:
+    make = Path.mkdir
+
+    def denied(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    sentence = refuses("harvest", *harvest_settings(tiny_model), "--out", tmp_path / "a")
+    assert "can't be written: permission is denied" in sentence
+
+
+def test_harvest_onto_a_file(refuses, tiny_model, tmp_path) -> None:
+    (tmp_path / "a").write_text("")
+    assert "is a file" in refuses("harvest", *harvest_settings(tiny_model), "--out", tmp_path / "a")
+    assert "can't be written" in refuses("harvest", *harvest_settings(tiny_model), "--out", tmp_path / "a" / "b")
+
+
+def test_disk_that_fills_up_during_a_harvest(refuses, tiny_model, tmp_path, monkeypatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "the disk is full" in refuses("harvest", *harvest_settings(tiny_model), "--out", tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [".lock"]
 
 
 def test_other_settings_for_a_run_that_exists(refuses, small, finished) -> None:

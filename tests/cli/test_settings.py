@@ -49,7 +49,7 @@ def test_a_default_and_its_docstring_are_read() -> None:
 
 def test_a_union_shows_its_kinds_and_what_each_adds() -> None:
     found = by_key(DICTIONARY)
-    assert found["allocation.kind"].type == "token | mutual | feature | relu | jumprelu | gated"
+    assert found["allocation.kind"].type == "token | mutual | feature | relu | jumprelu | gated | group"
     assert found["allocation.shift"].help.startswith("feature: ")
     assert found["affinity.beta"].default == "1.0"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from saelab.config import as_of_now
 from saelab.corpora import CorpusConfig, TokenPolicy
 
 
@@ -22,6 +23,13 @@ def test_an_empty_source_is_refused():
 def test_excluding_a_whole_row_is_refused():
     with pytest.raises(ValidationError, match="leaves nothing"):
         TokenPolicy(context=8, exclude_first=8)
+
+
+def test_a_policy_of_before_looks_at_no_sinks():
+    old = {"context": 64, "bos": False, "cross_documents": True, "pad": False, "exclude_special": True,
+           "exclude_first": 1}  # fmt: skip
+    assert as_of_now(TokenPolicy, old) == TokenPolicy(context=64).model_dump(mode="json")
+    assert TokenPolicy.model_validate(old).sink_site is None
 
 
 def test_the_other_split_changes_nothing_else():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from saelab.corpora import CorpusConfig, Cursor, TokenPolicy, TokenRows, pack
+from saelab.corpora import CorpusConfig, Cursor, Reason, TokenPolicy, TokenRows, leftover, pack
 from saelab.errors import UserError
 
 # Nothing is held out: the smallest share that a config takes leaves these few documents all in "train".
@@ -51,6 +51,17 @@ def test_keep_leaves_out_first_positions_and_special_tokens(
 ):
     rows = rows_of(three, eos_tokenizer, TokenPolicy(context=4, exclude_first=1))
     assert rows.keep.tolist() == [[False, True, True, True], [False, True, False, True]]
+
+
+def test_each_position_left_out_has_a_reason(three: CorpusConfig, eos_tokenizer: PreTrainedTokenizerFast):
+    policy = TokenPolicy(context=4, cross_documents=False, pad=True, exclude_first=2)
+    rows = rows_of(three, eos_tokenizer, policy)
+    # <sep> a b c · <sep> d · <sep> e f g · h: separators stand at first positions, and padding is padding everywhere
+    first, padding = Reason.FIRST, Reason.PADDING
+    assert rows.excluded.tolist() == [[first, first, 0, 0], [first, first, padding, padding], [first, first, 0, 0],
+                                      [first, padding, padding, padding]]  # fmt: skip
+    assert rows.counts() == {"padding": 5, "first": 7, "special": 0, "sink": 0, "sampled": 0}
+    assert rows_of(three, eos_tokenizer, TokenPolicy(context=4)).counts()["special"] == 1  # the third, within a row
 
 
 def test_keep_can_keep_everything(three: CorpusConfig, eos_tokenizer: PreTrainedTokenizerFast):
@@ -118,6 +129,24 @@ def test_the_cursor_names_the_next_token(three: CorpusConfig, eos_tokenizer: Pre
     assert second.next == Cursor(document=2, token=2, row=2)  # <sep> and e of document 2 are used
 
 
+def test_text_that_fills_no_row_is_counted(three: CorpusConfig, eos_tokenizer: PreTrainedTokenizerFast):
+    first, second = pack(three, eos_tokenizer, TokenPolicy(context=4, cross_documents=False), rows=1)
+    assert (first.dropped, second.dropped) == (0, 1)  # d, without the separator before it
+    assert leftover(three, eos_tokenizer, TokenPolicy(context=4, cross_documents=False), second.next) == 1  # h
+    assert leftover(three, eos_tokenizer, TokenPolicy(context=4), Cursor(document=2, token=2, row=2)) == 3  # f g h
+    with pytest.raises(ValueError, match="rows behind this place"):
+        leftover(three, eos_tokenizer, TokenPolicy(context=4))
+
+
+def test_a_limit_cuts_the_last_chunk(three: CorpusConfig, bos_tokenizer: PreTrainedTokenizerFast):
+    policy = TokenPolicy(context=4, bos=True)
+    first, second = pack(three, bos_tokenizer, policy, rows=2, limit=3)
+    assert (len(first), len(second)) == (2, 1)
+    assert [len(chunk) for chunk in pack(three, bos_tokenizer, policy, rows=2, limit=4, repeat=True)] == [2, 1, 1]
+    (only,) = pack(three, bos_tokenizer, policy, rows=2, limit=1)
+    assert only.next == Cursor(document=1, row=1)
+
+
 def test_repeat_gives_the_same_rows_again(three: CorpusConfig, eos_tokenizer: PreTrainedTokenizerFast):
     endless = pack(three, eos_tokenizer, TokenPolicy(context=4), rows=2, repeat=True)
     first, second = next(endless), next(endless)
@@ -158,6 +187,28 @@ def test_going_on_from_a_cursor_changes_nothing(
         assert torch.equal(expected.offsets, found.offsets)
         assert torch.equal(expected.keep, found.keep)
         assert expected.next == found.next
+
+
+@settings(deadline=None, max_examples=40)
+@given(texts=documents, context=st.integers(2, 7), bos=st.booleans(), cross=st.sampled_from(["cross", "within", "pad"]))
+def test_every_token_of_text_is_in_a_row_or_counted(
+    tmp_path_factory: pytest.TempPathFactory,
+    bos_tokenizer: PreTrainedTokenizerFast,
+    texts: list[str],
+    context: int,
+    bos: bool,
+    cross: str,
+):
+    texts = [*texts, "a b c d e f g h a b c d"]
+    corpus = corpus_of(tmp_path_factory.mktemp("pack") / "text.jsonl", texts)
+    policy = TokenPolicy(context=context, bos=bos, cross_documents=cross == "cross", pad=cross == "pad")
+    rows = list(pack(corpus, bos_tokenizer, policy, rows=1))
+    in_rows = sum(int((row.offsets >= 0).sum()) for row in rows)
+    dropped = sum(row.dropped for row in rows)
+    left = leftover(corpus, bos_tokenizer, policy, rows[-1].next)
+    assert in_rows + dropped + left == sum(len(text.split()) for text in texts)
+    assert cross == "within" or dropped == 0
+    assert cross != "pad" or left == 0
 
 
 @settings(deadline=None, max_examples=40)

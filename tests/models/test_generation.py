@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from saelab.errors import UserError
-from saelab.models import Intervention, Site
+from saelab.models import Intervention, Site, SiteKind
 from saelab.models.generation import sample
 
 
@@ -124,3 +124,30 @@ def test_edits_of_the_last_position_are_those_of_whole_rows(family, length: int)
     assert torch.allclose(last_logits(1)[:, 0], model.logits(tokens)[:, -1], rtol=1e-4, atol=1e-5)
     with model.intervene(Intervention(site, lambda x: x + edits.repeat(3, 1)[:, None])):
         torch.testing.assert_close(last_logits(2), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["z", "q", "resid_post"])
+@pytest.mark.parametrize("start", [0, 4, 8])
+def test_what_follows_a_kept_beginning_is_that_of_whole_rows(family, kind: SiteKind, start: int):
+    # An edit of one head at one position behind the beginning, and another site read: as one whole pass has them.
+    model, tokens = family.model, family.tokens(rows=3, length=9)
+    site, read = Site(0, kind, None if kind == "resid_post" else 0), Site(1, "v")
+    value = torch.randn(model.width(site), generator=torch.Generator().manual_seed(1))
+
+    def replacing(position: int) -> Intervention:
+        def replace(x):
+            x = x.clone()
+            x[:, position] = value
+            return x
+
+        return Intervention(site, replace)
+
+    rest = model.from_position(tokens, start)
+    for position in (start, 8):
+        with model.intervene(replacing(position)):
+            expected, expected_read = model.logits(tokens), model.activations(tokens, [read])[read]
+        with model.intervene(replacing(position - start)):
+            logits, found = rest([read])
+        torch.testing.assert_close(logits, expected[:, start:], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[read], expected_read[:, start:], rtol=1e-4, atol=1e-5)
+    assert torch.allclose(rest([])[0], model.logits(tokens)[:, start:], rtol=1e-4, atol=1e-5)

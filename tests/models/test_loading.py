@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, T
 
 from saelab.errors import UserError
 from saelab.models import LanguageModel, Site, tokenizer_fingerprint
-from saelab.models.loading import resolve_device, resolve_dtype
+from saelab.models.devices import resolve_device, resolve_dtype
 
 WORDS = ["<|endoftext|>", *(f"w{i}" for i in range(100))]
 

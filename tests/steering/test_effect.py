@@ -21,8 +21,8 @@ LAST, FIRST = "blocks.1.resid_post", "blocks.0.resid_post"
 
 
 def rows_of(tokens: Tensor, keep: Tensor | None = None) -> TokenRows:
-    keep = torch.ones_like(tokens, dtype=torch.bool) if keep is None else keep
-    return TokenRows(tokens.int(), torch.zeros_like(tokens), torch.zeros_like(tokens), keep, Cursor(), Cursor())
+    excluded = torch.zeros_like(tokens, dtype=torch.uint8) if keep is None else (~keep).byte()
+    return TokenRows(tokens.int(), torch.zeros_like(tokens), torch.zeros_like(tokens), excluded, Cursor(), Cursor())
 
 
 def test_a_direction_with_a_known_direct_effect(model, tokens, make_dictionary):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saelab.corpora import Cursor, TokenRows
+from saelab.corpora import Cursor, Reason, TokenRows
 from saelab.errors import UserError
 from saelab.models import Site
 from saelab.steering.edits import LatentEdit
@@ -89,10 +89,10 @@ def test_generation_under_edits_is_that_of_the_steered_logits(model, make_dictio
 
 def test_largest_activations_leave_excluded_positions_out(model, tokens, make_dictionary):
     dictionary = make_dictionary(FIRST)
-    keep = torch.ones_like(tokens, dtype=torch.bool)
-    keep[:, 0] = False
+    excluded = torch.zeros_like(tokens, dtype=torch.uint8)
+    excluded[:, 0] = Reason.FIRST
     chunks = [
-        TokenRows(tokens[i : i + 1].int(), tokens[:1], tokens[:1], keep[i : i + 1], Cursor(), Cursor())
+        TokenRows(tokens[i : i + 1].int(), tokens[:1], tokens[:1], excluded[i : i + 1], Cursor(), Cursor())
         for i in range(3)
     ]
     site = Site.parse(FIRST)

@@ -199,11 +199,11 @@ def test_what_does_not_fit_is_refused(
 def test_a_streamed_run_continues_without_tokenising_what_it_has_read(
     tiny_model: Path, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from saelab.activations import stream
+    from saelab.activations import pieces
 
     more = {"batch": 256, "buffer": 1024, "tokens": 256 * 40, "checkpoint_every": 256 * 4, "sae.k": [2, 4]}
     configs = grid(settings(tiny_model, tiny_text) | more, tmp_path / "sweep")
-    step, pack, starts = Trainer.step, stream.pack, []
+    step, pack, starts = Trainer.step, pieces.pack, []
 
     def interrupted(self: Trainer, batch: Any) -> Any:
         if self.done == 37:
@@ -219,7 +219,7 @@ def test_a_streamed_run_continues_without_tokenising_what_it_has_read(
         with pytest.raises(KeyboardInterrupt):
             train_all(configs)
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "pack", watched)
+        patch.setattr(pieces, "pack", watched)
         train_all(configs)
     # The last checkpoint is at token 9216, in a row beyond 288: most of the way there is not read again.
     assert 144 < max(starts) <= 297
