@@ -35,7 +35,7 @@ from saelab.config import load_config  # noqa: E402
 from saelab.disk import RunPaths, read_jsonl, write_json  # noqa: E402
 from saelab.evaluation.config import EvaluateConfig  # noqa: E402
 from saelab.evaluation.evaluate import evaluate  # noqa: E402
-from saelab.evaluation.report import AnyReport  # noqa: E402
+from saelab.evaluation.reports import AnyReport  # noqa: E402
 from saelab.training import train_all  # noqa: E402
 from saelab.training.config import TrainConfig  # noqa: E402
 from saelab.training.plan import plan  # noqa: E402

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saelab.activations.forward import tokenizer_of, without_sinks
 from saelab.activations.manifest import Manifest
 from saelab.corpora import TokenRows, pack
 from saelab.dictionaries.artifact import load
-from saelab.evaluation.text import tokenizer_of
 from saelab.models import LanguageModel, Site
 from saelab.steering.effect import (
     Contexts,
@@ -55,8 +55,8 @@ class Steering:
 
     def rows(self, size: int) -> Iterator[TokenRows]:
         """Held-out rows, `size` at a time."""
-        harvested = self.manifest.config
-        return pack(harvested.corpus.of_split("test"), tokenizer_of(self.model), harvested.policy, rows=size)
+        corpus, policy = self.manifest.config.corpus.of_split("test"), self.manifest.config.policy
+        return without_sinks(self.model, policy, pack(corpus, tokenizer_of(self.model), policy, rows=size))
 
     def first_rows(self) -> Iterator[TokenRows]:
         """Of `unit_tokens` in all."""

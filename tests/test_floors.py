@@ -10,7 +10,7 @@ import saelab
 
 PACKAGE = Path(saelab.__file__).parent
 FLOORS = [
-    {"config", "disk", "errors", "lazy", "progress"},
+    {"config", "disk", "errors", "lazy", "progress", "ranks"},
     {"kernels"},
     {"dictionaries", "models", "corpora"},
     {"activations"},

@@ -36,6 +36,9 @@ The same command run again continues what is unfinished and leaves the rest.""",
     "evaluate": """Measure dictionaries on held-out text.
 
 Reports go to RUN/evaluation/*.json. Runs that fit together share one pass over the model.""",
+    "ioi": """Judge dictionaries against supervised ones.
+
+The task is indirect object identification, whose answer is known; tables, and a page with figures.""",
     "calibrate": """Estimate a finished dictionary's thresholds anew.
 
 It says what would change; --write changes it, --restore brings the thresholds of training back.""",

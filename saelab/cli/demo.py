@@ -15,7 +15,7 @@ from saelab.disk import bundled
 from saelab.errors import UserError
 
 if TYPE_CHECKING:
-    from saelab.evaluation.report import AnyReport
+    from saelab.evaluation.reports import AnyReport
 
 CONFIG = "configs/demo.yaml"
 

@@ -19,6 +19,7 @@ STAGES = {
     "train": "saelab.training.config:TrainConfig",
     "evaluate": "saelab.evaluation.config:EvaluateConfig",
     "calibrate": "saelab.evaluation.config:CalibrateConfig",
+    "ioi": "saelab.evaluation.ioi.config:IoiConfig",
     "index": "saelab.features.config:IndexConfig",
 }
 """The config class of every stage that takes settings."""
@@ -40,7 +41,7 @@ def settings(stage: str, section: str = "") -> None:
     Parameters
     ----------
     stage
-        The command: train, harvest, evaluate, calibrate, index.
+        The command: train, harvest, evaluate, calibrate, ioi, index.
     section
         Only the settings below this key.
     """

@@ -5,6 +5,8 @@ k is whole for a finished warm-up and may be fractional on the way there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -62,6 +64,25 @@ class FeatureAllocation:
             whole[torch.sort(owed, stable=True).indices[:-spare]] -= 1
         self.carry = wanted - whole
         return whole.long()
+
+
+class GroupAllocation:
+    """One latent of each group for every token, the one that the token wants most (ties: the lower latent).
+
+    Attributes:
+        sizes: latents of each group; groups are consecutive.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
+
+    def select(self, scores: Float[Tensor, "B F"]) -> SparseCodes:
+        best = [part.max(dim=1) for part in scores.split(self.sizes, dim=1)]
+        first = torch.tensor((0, *self.sizes[:-1]), device=scores.device).cumsum(0)
+        latents = torch.stack([found.indices for found in best], dim=1) + first
+        values = torch.stack([found.values for found in best], dim=1)
+        offsets = torch.arange(len(scores) + 1, device=scores.device) * len(best)
+        return SparseCodes(values.reshape(-1), latents.reshape(-1), offsets, scores.shape[1], (len(scores),))
 
 
 def capped(wanted: Float[Tensor, "F"], most: int) -> Float[Tensor, "F"]:

@@ -21,6 +21,7 @@ from saelab.kernels.backend import choose
 
 TOLERANCE = 0.05  # of k: beyond it a dictionary does not do at inference what it was trained to do
 _NEVER = torch.finfo(torch.float32).max  # threshold of a latent that never fired in training
+_KEPT_AT_LEAST = 2**12  # ratios of a batch
 _TILE_ELEMENTS = 2**25  # pre-activations held at once: 128 MB in fp32
 
 
@@ -45,12 +46,15 @@ def calibrated(dictionary: Dictionary, batches: Iterable[Float[Tensor, "B d"]]) 
         UserError: the dictionary has no thresholds, or fewer than k matches per token are positive.
     """
     if dictionary.config.rule != "threshold":
-        raise UserError(f"a {dictionary.config.architecture} dictionary keeps its k best latents: it has no thresholds")
+        raise UserError(
+            f"a {dictionary.config.architecture} dictionary keeps a fixed number of latents: it has no thresholds"
+        )
     k, kept, tokens = dictionary.config.k, [], 0
     for x in batches:
         ratios = dictionary.pre_activations(x) / dictionary.threshold
-        # Uneven batches: twice the budget of each surely holds what the whole wants of it, unless it holds everything.
-        kept.append(choose(device=ratios.device).select_mutual(ratios, min(2 * k * len(x), ratios.numel())).values)
+        # Batches differ: twice its budget surely holds what the whole wants of a batch, but for the smallest batches.
+        most = min(max(2 * k * len(x), _KEPT_AT_LEAST), ratios.numel())
+        kept.append(choose(device=ratios.device).select_mutual(ratios, most).values)
         tokens += len(x)
     ratios = torch.sort(torch.cat(kept), descending=True).values if kept else torch.empty(0)
     budget = k * tokens

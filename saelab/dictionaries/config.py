@@ -110,8 +110,32 @@ Allocation = Annotated[
     TokenChoice | MutualChoice | FeatureChoice | Relu | JumpRelu | Gated, Field(discriminator="kind")
 ]
 
-Rule = Literal["topk", "threshold"]
-"""How a finished dictionary encodes one token alone: its k best latents, or every latent above its threshold."""
+
+class Group(Config):
+    """Latents that stand for the values of one attribute; together they are consecutive latents of the dictionary."""
+
+    name: str
+    """The attribute, such as "IO"; of several taken together, "IO x Pos"."""
+    values: tuple[str, ...] = Field(min_length=1)
+    """What each of its latents stands for."""
+
+
+class GroupChoice(Config):
+    """Every token has exactly one latent of each group (supervised dictionaries; never trained, always constructed)."""
+
+    kind: Literal["group"] = "group"
+    groups: tuple[Group, ...] = Field(min_length=1)
+    """Groups in the order of their latents."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Latents of each group."""
+        return tuple(len(group.values) for group in self.groups)
+
+
+Rule = Literal["topk", "threshold", "group"]
+"""How a finished dictionary encodes one token alone: its k best latents, every latent above its threshold, or the best
+latent of each group."""
 
 
 class Target(Config):
@@ -128,7 +152,8 @@ class DictionaryConfig(Config):
     """What `dictionary/config.json` says."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    kind: Literal["sae"] = "sae"
+    kind: Literal["sae", "supervised"] = "sae"
+    """Learnt by reconstruction alone, or constructed from labels."""
     architecture: str
     """Name of the preset, or "affinity × allocation" for a combination without one."""
     d_in: int = Field(gt=0)
@@ -136,7 +161,9 @@ class DictionaryConfig(Config):
     k: int = Field(gt=0)
     """Budget of active latents per token."""
     affinity: Affinity
-    allocation: Allocation
+    allocation: Annotated[
+        TokenChoice | MutualChoice | FeatureChoice | Relu | JumpRelu | Gated | GroupChoice, Field(discriminator="kind")
+    ]
     rule: Rule
     scale: float = Field(gt=0)
     """Inputs are multiplied by this before encoding (E|x|² = d_in); outputs too are divided by it, unless there are
@@ -153,6 +180,14 @@ class DictionaryConfig(Config):
     saelab_version: str
     weights_sha256: str = ""
     """SHA-256 of dictionary.safetensors; filled in when the dictionary is written."""
+
+    @model_validator(mode="after")
+    def _groups_cover_the_latents(self) -> DictionaryConfig:
+        if (self.rule == "group") != isinstance(self.allocation, GroupChoice):
+            raise ValueError("rule group and allocation group belong together")
+        if isinstance(self.allocation, GroupChoice) and sum(self.allocation.sizes) != self.d_sae:
+            raise ValueError(f"the groups hold {sum(self.allocation.sizes)} latents and d_sae says {self.d_sae}")
+        return self
 
     @property
     def d_out(self) -> int:

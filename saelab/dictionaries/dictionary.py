@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saelab.dictionaries.config import DictionaryConfig
+from saelab.dictionaries.allocation import GroupAllocation
+from saelab.dictionaries.config import DictionaryConfig, GroupChoice
 from saelab.kernels.backend import Backend, choose
 from saelab.kernels.codes import SparseCodes, concatenate
 
@@ -27,6 +28,7 @@ class Dictionary:
     One token is encoded the same whatever batch it comes in, and never sees its loss gradient.
     A transcoder (`config.targets`) reconstructs other sites: its input is not centred (`z = W_enc s·x + b_enc`), and
     each target has a scale of its own.
+    A supervised dictionary (rule "group") says which value each attribute has: f = 1 at the best latent of each group.
 
     Attributes:
         W_enc: `[F, d]`, one contiguous row per latent.  W_dec: `[F, d_out]`, likewise.
@@ -83,6 +85,9 @@ class Dictionary:
         z = self.pre_activations(x)
         if self.config.rule == "topk":
             return backend.select_token(z, self.config.k).positive()
+        if isinstance(self.config.allocation, GroupChoice):
+            chosen = GroupAllocation(self.config.allocation.sizes).select(z)
+            return chosen.with_values(torch.ones_like(chosen.values))
         codes = SparseCodes.from_mask(z, z > self.threshold.to(z.dtype).clamp(min=0))
         if not self.gain.numel():
             return codes

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from saelab.evaluation.measure import measure as measure
     from saelab.evaluation.report import FidelityReport as FidelityReport
     from saelab.evaluation.report import SparsityReport as SparsityReport
-    from saelab.evaluation.report import json_schema as json_schema
     from saelab.evaluation.report import load_report as load_report
+    from saelab.evaluation.reports import json_schema as json_schema
     from saelab.evaluation.tables import table as table
 
 __getattr__, __all__ = exports(  # pyright: ignore[reportUnsupportedDunderAll]
@@ -23,7 +23,7 @@ __getattr__, __all__ = exports(  # pyright: ignore[reportUnsupportedDunderAll]
         "FidelityReport": "saelab.evaluation.report",
         "SparsityReport": "saelab.evaluation.report",
         "Subject": "saelab.evaluation.batch",
-        "json_schema": "saelab.evaluation.report",
+        "json_schema": "saelab.evaluation.reports",
         "load_report": "saelab.evaluation.report",
         "measure": "saelab.evaluation.measure",
         "table": "saelab.evaluation.tables",

@@ -54,6 +54,7 @@ class CleanBatch:
     """The clean run of some rows; everything that several readers ask for is computed once.
 
     Attributes:
+        rows: as they were given.
         ids, documents, keep: `[rows, context]`; `keep` is False at positions that the token policy excludes.
         scored: `[rows, context - 1]`, the positions whose prediction counts: kept, with a next token (no padding) in
             the row.
@@ -62,6 +63,7 @@ class CleanBatch:
 
     def __init__(self, model: LanguageModel, rows: TokenRows, sites: Sequence[Site], with_output: bool) -> None:
         self.model = model
+        self.rows = rows
         self.ids: Int[Tensor, "rows context"] = rows.ids.to(model.device, torch.int64)
         self.documents: Int[Tensor, "rows context"] = rows.documents
         self.keep: Bool[Tensor, "rows context"] = rows.keep.to(model.device)

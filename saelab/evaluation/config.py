@@ -10,7 +10,7 @@ from pydantic import Field
 from saelab.config import Config, Count
 from saelab.corpora.config import CorpusConfig
 
-Suite = Literal["fidelity", "sparsity"]
+Suite = Literal["fidelity", "sparsity", "labels"]
 """What can be measured; a new suite is one class with the methods of `suites.Reader`."""
 
 
@@ -20,7 +20,8 @@ class EvaluateConfig(Config):
     runs: list[Path] = Field(min_length=1)
     """Runs (or dictionary folders) to evaluate."""
     suites: list[Suite] = Field(["fidelity", "sparsity"], min_length=1)
-    """fidelity: what the reconstruction loses; sparsity: who fires how often."""
+    """fidelity: what the reconstruction loses; sparsity: who fires how often; labels: how well latents tell what is
+    known of each token (text with labels: microworld, ioi)."""
     tokens: Count = Field(100_000, gt=0)
     """Positions of held-out text to read, rounded up to whole rows."""
     model: str | None = None

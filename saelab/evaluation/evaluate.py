@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+from saelab.activations.forward import tokenizer_of, without_sinks
 from saelab.config import Config, build, differences
-from saelab.corpora import CorpusConfig, TokenPolicy, TokenRows, pack
+from saelab.corpora import CorpusConfig, TokenPolicy, label_rows, pack
+from saelab.corpora.config import GENERATED
 from saelab.dictionaries.artifact import load
 from saelab.disk import RunPaths
 from saelab.errors import UserError
 from saelab.evaluation.batch import Subject
 from saelab.evaluation.config import EvaluateConfig, Suite
 from saelab.evaluation.measure import Text, measure
-from saelab.evaluation.report import REPORTS, AnyReport, load_report
-from saelab.evaluation.text import held_out, tokenizer_of
+from saelab.evaluation.report import load_report
+from saelab.evaluation.reports import REPORTS, AnyReport
+from saelab.evaluation.text import held_out
 from saelab.models import LanguageModel, Site
 from saelab.training.origin import recorded
 
@@ -77,17 +81,19 @@ def _pass(
     model = model or LanguageModel.load(conditions.model, dtype=conditions.dtype, device=config.device)
     if context > model.n_ctx:
         raise UserError(f"policy.context = {context} is longer than the {model.n_ctx} positions of model {model.name}")
+    corpus, policy, tokenizer = conditions.corpus, conditions.policy, tokenizer_of(model)
     n_rows = -(-config.tokens // context)
-    chunks = pack(conditions.corpus, tokenizer_of(model), conditions.policy, rows=min(config.batch_rows, n_rows))
+    rows = pack(corpus, tokenizer, policy, rows=min(config.batch_rows, n_rows), limit=n_rows)
+    known = partial(label_rows, corpus=corpus, tokenizer=tokenizer) if corpus.source in GENERATED else None
     reports = measure(
         model,
         [replace(job.subject, dictionary=job.subject.dictionary.to(model.device)) for job in jobs],
-        _first(chunks, n_rows),
+        without_sinks(model, policy, rows),
         config.suites,
         mean_tokens=config.mean_tokens,
         resamples=config.resamples,
         seed=config.seed,
-        text=Text(conditions.corpus.model_dump(mode="json"), _settings(config), n_rows * context),
+        text=Text(corpus.model_dump(mode="json"), _settings(config), n_rows * context, known),
     )
     made: dict[tuple[Path, Suite], AnyReport] = {}
     for (job, suite), report in zip(product(jobs, config.suites), reports, strict=True):
@@ -140,13 +146,3 @@ def _finished(path: Path, suite: Suite, expected: dict[str, Any]) -> AnyReport |
 def _settings(config: EvaluateConfig) -> dict[str, Any]:
     """What decides the numbers and is not stated elsewhere in a report."""
     return config.model_dump(mode="json", include={"tokens", "mean_tokens", "resamples"})
-
-
-def _first(chunks: Iterator[TokenRows], n_rows: int) -> Iterator[TokenRows]:
-    """The first `n_rows` rows (fewer if the text ends)."""
-    for chunk in chunks:
-        if n_rows <= len(chunk):
-            yield chunk.first(n_rows)
-            return
-        n_rows -= len(chunk)
-        yield chunk

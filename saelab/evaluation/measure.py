@@ -15,13 +15,16 @@ from torch import Tensor
 
 import saelab
 from saelab.corpora import TokenRows
-from saelab.dictionaries.config import Budgeted, DictionaryConfig
+from saelab.corpora.microworld.labels import LABELS
+from saelab.dictionaries.config import Budgeted, DictionaryConfig, GroupChoice
 from saelab.errors import UserError
 from saelab.evaluation.batch import CleanBatch, Subject
 from saelab.evaluation.config import Suite
 from saelab.evaluation.fidelity import Fidelity
+from saelab.evaluation.labels.material import LabelledTokens, LabelRows
+from saelab.evaluation.labels.suite import Labels
 from saelab.evaluation.provenance import Provenance
-from saelab.evaluation.report import AnyReport
+from saelab.evaluation.reports import AnyReport
 from saelab.evaluation.sparsity import Sparsity
 from saelab.evaluation.suites import Reader
 from saelab.evaluation.sums import RunningMean
@@ -38,6 +41,8 @@ class Text:
     settings: Mapping[str, Any] = field(default_factory=dict)
     positions: int | None = None
     """How many positions are expected, for the progress bar."""
+    labels: LabelRows | None = None
+    """What is known of every token, in the order of `microworld.LABELS`; None for text of which nothing is known."""
 
 
 @dataclass
@@ -89,7 +94,8 @@ def measure(
     started = time.monotonic()
     sites = sorted({site for subject in subjects for site in (subject.site, *subject.writes)})
     rows, means = _read_ahead(model, rows, sites, mean_tokens)
-    readers = [(s, _reader(suite, s, means, resamples, seed)) for s in subjects for suite in suites]
+    labelled = None if text.labels is None else LabelledTokens(tuple(LABELS), text.labels)
+    readers = [(s, _reader(suite, s, means, labelled, resamples, seed)) for s in subjects for suite in suites]
     with_output = any(reader.needs_output for _, reader in readers)
     extent = _Extent()
     with track(text.positions, "evaluate") as bar:
@@ -139,13 +145,24 @@ def _check_order(subject: Subject) -> None:
         )
 
 
-def _reader(suite: Suite, subject: Subject, means: Mapping[Site, RunningMean], resamples: int, seed: int) -> Reader:
+def _reader(
+    suite: Suite,
+    subject: Subject,
+    means: Mapping[Site, RunningMean],
+    labelled: LabelledTokens | None,
+    resamples: int,
+    seed: int,
+) -> Reader:
     match suite:
         case "fidelity":
             ablation: Float[Tensor, "d_out"] = torch.cat([means[site].mean for site in subject.writes])
             return Fidelity(subject, ablation, resamples, seed)
         case "sparsity":
             return Sparsity(subject)
+        case "labels":
+            if labelled is None:
+                raise UserError("the labels suite needs text with labels: --corpus.source microworld or ioi")
+            return Labels(subject, labelled, resamples, seed)
 
 
 def _provenance(
@@ -190,7 +207,9 @@ def _dtype(model: LanguageModel) -> str:
 def budget(config: DictionaryConfig) -> int | None:
     """Active latents per token that training aimed at; None where a fixed price of firing decided."""
     allocation = config.allocation
-    return config.k if isinstance(allocation, Budgeted) or allocation.penalty.coefficient is None else None
+    if isinstance(allocation, Budgeted | GroupChoice):
+        return config.k
+    return config.k if allocation.penalty.coefficient is None else None
 
 
 _RULES = {
@@ -200,6 +219,7 @@ _RULES = {
     "relu": "every positive pre-activation",
     "jumprelu": "above a learnt threshold per latent",
     "gated": "where the gate is open",
+    "group": "the best of each group",
 }
 
 

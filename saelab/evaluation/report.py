@@ -1,13 +1,12 @@
 """What a report holds: every number with a title, a description and a unit.
 
-The classes here are the published schema (`json_schema`). A number that is undefined is null, never NaN and never -1.
-docs/metrics.md gives the formula behind each name.
+The classes here, and those of other suites beside them, are the published schema (`reports.json_schema`). A number that
+is undefined is null, never NaN and never -1. docs/metrics.md gives the formula behind each name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,7 +14,6 @@ from pydantic import BeforeValidator, Field
 
 from saelab.disk import read_json, write_json
 from saelab.errors import UserError
-from saelab.evaluation.config import Suite
 from saelab.evaluation.provenance import Provenance, ReportPart
 
 SCHEMA_VERSION = 1
@@ -210,12 +208,7 @@ class SparsityReport(Report):
     metrics: SparsityMetrics
 
 
-AnyReport = FidelityReport | SparsityReport
 ReportT = TypeVar("ReportT", bound=Report)
-REPORTS: Mapping[Suite, type[FidelityReport] | type[SparsityReport]] = {
-    "fidelity": FidelityReport,
-    "sparsity": SparsityReport,
-}
 
 
 def load_report(cls: type[ReportT], path: Path) -> ReportT:
@@ -234,8 +227,3 @@ def load_report(cls: type[ReportT], path: Path) -> ReportT:
         return cls.model_validate(content)
     except ValueError as error:
         raise UserError(f"{path} is not a {cls.__name__}: {str(error).splitlines()[0]}") from None
-
-
-def json_schema(suite: Suite) -> dict[str, Any]:
-    """JSON Schema (2020-12) of a suite's report, with title, description and unit of every number."""
-    return REPORTS[suite].model_json_schema(mode="serialization")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from saelab.evaluation.batch import CleanBatch
 from saelab.evaluation.provenance import Provenance
-from saelab.evaluation.report import AnyReport
+from saelab.evaluation.reports import AnyReport
 
 
 class Reader(Protocol):

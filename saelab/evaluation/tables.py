@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.table import Table
 
 from saelab.dictionaries.calibration import TOLERANCE
+from saelab.evaluation.labels.report import LabelsReport
 from saelab.evaluation.provenance import Provenance, ReportPart
-from saelab.evaluation.report import AnyReport, FidelityReport, Interval, LeakingMetrics, ZipfLaw
+from saelab.evaluation.report import FidelityReport, Interval, LeakingMetrics, ZipfLaw
+from saelab.evaluation.reports import AnyReport
 
 
 def table(reports: Sequence[AnyReport]) -> Table:
@@ -50,7 +52,7 @@ def _rows(columns: Sequence[tuple[ReportPart | None, Intervals]], part: type[Rep
 
 
 def _intervals(report: AnyReport) -> Intervals:
-    return report.intervals.of if isinstance(report, FidelityReport) else {}
+    return report.intervals.of if isinstance(report, FidelityReport | LabelsReport) else {}
 
 
 def _cell(metrics: ReportPart, intervals: Intervals, name: str) -> str | None:
@@ -70,6 +72,8 @@ def _cell(metrics: ReportPart, intervals: Intervals, name: str) -> str | None:
 
 def _off_budget(report: AnyReport) -> str | None:
     """The warning that a dictionary does not keep what it was trained to keep."""
+    if isinstance(report, LabelsReport):
+        return None
     about, ratio = report.about, report.metrics.l0_over_k
     if ratio is None or abs(ratio - 1) <= TOLERANCE:
         return None

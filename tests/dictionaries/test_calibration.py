@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from saelab.dictionaries.calibration import active_per_token, calibrated, calibrated_per_latent
@@ -34,6 +34,7 @@ def test_by_hand() -> None:
 
 
 @given(st.integers(1, 4), st.integers(0, 1000), st.floats(0.1, 10))
+@example(1, 669, 1.0)  # the batch of seven holds more than twice its share of the largest ratios
 def test_the_budget_is_met_exactly_where_it_was_calibrated(k: int, seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     batches = [torch.randn(n, 12, generator=generator) for n in (40, 7, 25)]

@@ -9,12 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saelab.dictionaries.artifact import load
-from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, Gated, MutualChoice, Target, TokenChoice
+from saelab.dictionaries.config import (
+    ActivationAffinity,
+    DictionaryConfig,
+    Gated,
+    Group,
+    GroupChoice,
+    MutualChoice,
+    Rule,
+    Target,
+    TokenChoice,
+)
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
 
 TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold", "gain", "shift")
-KINDS = ["topk", "threshold", "gated", "transcoder"]
+KINDS = ["topk", "threshold", "gated", "transcoder", "supervised"]
+GROUPS = GroupChoice(
+    groups=(
+        Group(name="IO", values=tuple("abcdefg")),
+        Group(name="S", values=tuple("abcdefg")),
+        Group(name="Pos", values=("ABB", "BAB")),
+    )
+)
+
+RULES: dict[str, Rule] = {"topk": "topk", "supervised": "group"}
 
 
 def make(
@@ -26,13 +45,14 @@ def make(
     W_dec = torch.nn.functional.normalize(torch.randn(d_sae, d_out, generator=generator), dim=1)
     W_enc = W_dec.clone() if d_out == d_in else torch.randn(d_sae, d_in, generator=generator)
     config = DictionaryConfig(
-        architecture=kind, d_in=d_in, d_sae=d_sae, k=k, affinity=ActivationAffinity(),
-        allocation={"topk": TokenChoice(), "gated": Gated()}.get(kind, MutualChoice()),
-        rule="topk" if kind == "topk" else "threshold", targets=targets if kind == "transcoder" else (),
+        kind="supervised" if kind == "supervised" else "sae", architecture=kind, d_in=d_in, d_sae=d_sae, k=k,
+        affinity=ActivationAffinity(),
+        allocation={"topk": TokenChoice(), "gated": Gated(), "supervised": GROUPS}.get(kind, MutualChoice()),
+        rule=RULES.get(kind, "threshold"), targets=targets if kind == "transcoder" else (),
         scale=scale, site="blocks.0.resid_post", model="test", model_fingerprint="", tokenizer_fingerprint="",
         policy={}, tokens_trained=0, saelab_version="0",
     )  # fmt: skip
-    threshold = torch.empty(0) if kind == "topk" else torch.rand(d_sae, generator=generator)
+    threshold = torch.empty(0) if kind in RULES else torch.rand(d_sae, generator=generator)
     b_enc, b_dec = torch.randn(d_sae, generator=generator) * 0.1, torch.randn(d_out, generator=generator)
     gate = [torch.randn(d_sae, generator=generator) for _ in range(2)] if kind == "gated" else []
     return Dictionary(W_enc, W_dec, b_enc, b_dec, threshold, config, *gate)
@@ -85,6 +105,29 @@ def test_a_gated_dictionary_by_hand() -> None:
     codes = gated.encode(torch.tensor([[3.0, 0.25], [-1.0, 1.0]]))
     assert codes.to_dense().tolist() == [[5.0, 0.0], [0.0, 1.0]]
     assert codes.nnz == 2  # an open gate without magnitude does not fire
+
+
+def test_a_supervised_dictionary_by_hand() -> None:
+    # Three groups of 2, 1 and 2 latents; z = x. A group has its best latent, however little that one is wanted.
+    groups = tuple(Group(name=name, values=tuple(values)) for name, values in (("A", "ab"), ("B", "a"), ("C", "ab")))
+    config = make(d_in=5, d_sae=5, k=3).config.model_dump(mode="json")
+    config = DictionaryConfig(
+        **config | {"kind": "supervised", "rule": "group", "allocation": {"kind": "group", "groups": groups}}
+    )
+    eye, zero = torch.eye(5), torch.zeros(5)
+    codes = Dictionary(eye, eye, zero, zero, torch.empty(0), config).encode(
+        torch.tensor([[3.0, 4.0, -1.0, -3.0, -2.0], [0.5, 0.5, 9.0, 0.0, -1.0]])
+    )
+    assert codes.to_dense().tolist() == [[0, 1, 1, 0, 1], [1, 0, 1, 1, 0]]  # ties: the lower latent
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [({"d_sae": 17}, "the groups hold 16 latents and d_sae says 17"), ({"rule": "topk"}, "belong together")],
+)
+def test_groups_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        DictionaryConfig.model_validate(make("supervised").config.model_dump(mode="json") | change)
 
 
 def test_a_transcoder_writes_to_its_targets_each_in_its_own_units() -> None:

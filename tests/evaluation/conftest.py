@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from saelab.corpora import Cursor, TokenRows
+from saelab.corpora import Cursor, Reason, TokenRows
 from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, TokenChoice
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.evaluation.batch import Subject
@@ -38,9 +38,9 @@ def rows() -> TokenRows:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(VOCABULARY, (10, CONTEXT), generator=generator, dtype=torch.int32)
     documents = (torch.arange(10 * CONTEXT) // 24).reshape(10, CONTEXT)
-    keep = ids != 0
-    keep[:, 0] = False
-    return TokenRows(ids, documents, torch.zeros_like(ids), keep, Cursor(), Cursor())
+    excluded = (ids == 0).byte() * Reason.SPECIAL
+    excluded[:, 0] = Reason.FIRST
+    return TokenRows(ids, documents, torch.zeros_like(ids), excluded, Cursor(), Cursor())
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def cut(rows: TokenRows) -> Callable[..., list[TokenRows]]:
 
     def build(size: int, order: Sequence[int] = range(10)) -> list[TokenRows]:
         return [
-            TokenRows(rows.ids[i], rows.documents[i], rows.offsets[i], rows.keep[i], rows.start, rows.next)
+            TokenRows(rows.ids[i], rows.documents[i], rows.offsets[i], rows.excluded[i], rows.start, rows.next)
             for i in torch.tensor(list(order)).split(size)
         ]
 

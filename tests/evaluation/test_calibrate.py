@@ -26,6 +26,7 @@ from saelab.errors import UserError
 from saelab.evaluation import calibrate as stage
 from saelab.evaluation.config import CalibrateConfig, EvaluateConfig
 from saelab.evaluation.evaluate import evaluate
+from saelab.evaluation.report import SparsityReport
 from saelab.models import LanguageModel
 from saelab.training import TrainConfig
 
@@ -102,6 +103,8 @@ def test_reports_of_the_old_thresholds_are_stale(make_run):
     with pytest.raises(UserError, match="dictionary_sha256"):
         evaluate(settings)
     (new,) = evaluate(settings.model_copy(update={"overwrite": True}))
+    assert isinstance(old, SparsityReport)
+    assert isinstance(new, SparsityReport)
     assert new.about.dictionary_sha256 != old.about.dictionary_sha256
     assert old.metrics.l0 != pytest.approx(3, rel=0.2)
     assert new.metrics.l0 == pytest.approx(3, rel=0.2)

@@ -1,9 +1,11 @@
 """Fidelity on a tiny random GPT-2: cases whose answer is known, and agreement with a computation done by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from saelab.corpora import TokenRows
+from saelab.corpora import Reason, TokenRows
 from saelab.errors import UserError
 from saelab.evaluation.batch import Subject
 from saelab.evaluation.measure import measure
@@ -101,20 +103,20 @@ def test_numbers_agree_with_a_direct_computation(model, rows, chunks, random_sub
 def test_excluded_positions_count_nowhere(model, rows, random_subject):
     # Other tokens at the row's last position change no kept prediction's past; if it is excluded, nothing may change
     # but the target of the position before it. Excluding that one too, every number stays.
-    keep = rows.keep.clone()
-    keep[:, -2:] = False
+    last_two = torch.arange(rows.ids.shape[1]).expand_as(rows.ids) >= rows.ids.shape[1] - 2
+    fewer = rows.leave_out(last_two, Reason.SAMPLED)
     other = rows.ids.clone()
     other[:, -1] = (other[:, -1] + 7) % 40
     subject = random_subject("blocks.0.resid_post")
-    changed = [TokenRows(ids, rows.documents, rows.offsets, keep, rows.start, rows.next) for ids in (rows.ids, other)]
+    changed = [replace(fewer, ids=ids) for ids in (rows.ids, other)]
     first, second = (fidelity(model, subject, [r]).metrics for r in changed)
     assert first == second
 
 
 def test_without_any_prediction_there_is_no_cross_entropy(model, rows, random_subject):
-    keep = torch.zeros_like(rows.keep)
-    keep[:, -1] = True  # the last position of a row predicts nothing
-    only_last = TokenRows(rows.ids, rows.documents, rows.offsets, keep, rows.start, rows.next)
+    excluded = torch.full_like(rows.excluded, Reason.SAMPLED)
+    excluded[:, -1] = 0  # the last position of a row predicts nothing
+    only_last = replace(rows, excluded=excluded)
     report = fidelity(model, random_subject("blocks.0.resid_post"), [only_last])
     assert (report.about.tokens, report.about.predictions) == (10, 0)
     assert report.metrics.ce_clean is report.metrics.kl is report.metrics.splice_error is None
@@ -206,6 +208,6 @@ def test_a_width_that_does_not_fit_is_refused(model, chunks, make_subject):
 
 
 def test_no_kept_token_is_refused(model, rows, random_subject):
-    empty = TokenRows(rows.ids, rows.documents, rows.offsets, torch.zeros_like(rows.keep), rows.start, rows.next)
+    empty = rows.leave_out(rows.keep, Reason.SAMPLED)
     with pytest.raises(UserError, match="no token to evaluate on"):
         measure(model, [random_subject(SITES[0])], [empty])

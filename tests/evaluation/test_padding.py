@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from saelab.corpora import TokenRows
-from saelab.corpora.packing import PADDING
+from saelab.corpora import Reason, TokenRows
+from saelab.corpora.rows import PADDING
 from saelab.dictionaries.config import GradientAffinity
 from saelab.evaluation.batch import CleanBatch, Subject
 from saelab.models import LanguageModel, Site
@@ -30,7 +30,7 @@ def filled(rows: TokenRows) -> Callable[[int], TokenRows]:
             four,
             ids=four.ids.masked_fill(padding, filler),
             offsets=four.offsets.masked_fill(padding, PADDING),
-            keep=four.keep & ~padding,
+            excluded=four.excluded.masked_fill(padding, Reason.PADDING),
         )
 
     return fill

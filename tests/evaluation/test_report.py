@@ -12,7 +12,8 @@ from rich.console import Console
 from saelab.dictionaries.config import JumpRelu, MutualChoice, SparsityPenalty
 from saelab.errors import UserError
 from saelab.evaluation.measure import measure
-from saelab.evaluation.report import REPORTS, FidelityReport, SparsityReport, json_schema, load_report
+from saelab.evaluation.report import FidelityReport, SparsityReport, load_report
+from saelab.evaluation.reports import REPORTS, json_schema
 from saelab.evaluation.tables import table
 
 SITE = "blocks.0.resid_post"
@@ -109,7 +110,7 @@ def test_a_dictionary_that_misses_its_budget_is_warned_of(model, chunks, make_su
         config = subject.dictionary.config.model_copy(update={"allocation": MutualChoice()})
         subject = replace(subject, dictionary=replace(subject.dictionary, config=config))
         both = measure(model, [subject], chunks, ["fidelity", "sparsity"], resamples=20)
-        assert [report.metrics.l0_over_k for report in both] == pytest.approx([16 / k] * 2)
+        assert [report.metrics.model_dump()["l0_over_k"] for report in both] == pytest.approx([16 / k] * 2)
         texts[k] = [" ".join(printed([report]).split()) for report in both]
     for text in texts[12]:
         assert "warning: test keeps 16.0000 latents per token where it was trained for k = 12 (+33%)" in text
@@ -123,4 +124,5 @@ def test_a_fixed_price_is_no_budget(model, chunks, random_subject):
         allocation = JumpRelu(penalty=SparsityPenalty(coefficient=coefficient))
         config = subject.dictionary.config.model_copy(update={"allocation": allocation})
         changed = replace(subject, dictionary=replace(subject.dictionary, config=config))
-        assert measure(model, [changed], chunks, ["sparsity"])[0].metrics.l0_over_k == expected
+        (report,) = measure(model, [changed], chunks, ["sparsity"])
+        assert report.metrics.model_dump()["l0_over_k"] == expected

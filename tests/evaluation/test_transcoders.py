@@ -93,7 +93,7 @@ def test_a_target_before_the_input_is_refused(model, chunks, transcoder, reads: 
     subject = transcoder(reads, writes)
     with pytest.raises(UserError, match=f"reads {reads} and writes {writes}, which the model computes before it"):
         measure(model, [subject], chunks, ["fidelity"])
-    assert measure(model, [subject], chunks, ["sparsity"])[0].metrics.l0 == 4
+    assert measure(model, [subject], chunks, ["sparsity"])[0].metrics.model_dump()["l0"] == 4
 
 
 def test_a_target_of_another_width_is_refused(model, chunks, transcoder):

@@ -1,0 +1,81 @@
+"""What all dictionaries of a pass have in common: labels, documents, activations, and the probes of these."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from saelab.corpora import TokenRows
+from saelab.errors import UserError
+from saelab.evaluation.batch import CleanBatch
+from saelab.evaluation.labels.probes import Probe, dense_probe
+from saelab.models import Site
+
+LEAST = 10  # tokens of either kind that a label must have in each half
+
+LabelRows = Callable[[TokenRows], Bool[Tensor, "n context labels"]]
+
+
+class LabelledTokens:
+    """Kept tokens of a text with labels, divided by document: even ones to fit on, odd ones to judge on.
+
+    Memory: the activations of every site asked for stay in memory in float32, on the CPU.
+    """
+
+    def __init__(self, names: Sequence[str], of_rows: LabelRows) -> None:
+        self.names, self._of_rows = tuple(names), of_rows
+        self._seen: CleanBatch | None = None
+        self._labels: list[Bool[Tensor, "tokens labels"]] = []
+        self._documents: list[Int[Tensor, "tokens"]] = []
+        self._x: dict[Site, list[Float[Tensor, "tokens width"]]] = defaultdict(list)
+        self._probes: dict[Site, Probe] = {}
+
+    def see(self, batch: CleanBatch, site: Site) -> None:
+        """Take in a batch at a site, from however many dictionaries it comes."""
+        if batch is not self._seen:
+            self._seen = batch
+            self._labels.append(self._of_rows(batch.rows)[batch.keep.cpu()])
+            self._documents.append(batch.kept_documents)
+        if len(self._x[site]) < len(self._labels):
+            self._x[site].append(batch.x[site][batch.keep].float().cpu())
+
+    @cached_property
+    def documents(self) -> Int[Tensor, "tokens"]:
+        return torch.cat(self._documents)
+
+    @cached_property
+    def fit(self) -> Bool[Tensor, "tokens"]:
+        """Tokens to fit on; the others are judged on."""
+        return self.documents % 2 == 0
+
+    @cached_property
+    def judged(self) -> list[int]:
+        """Labels with enough tokens of both kinds in both halves.
+
+        Raises:
+            UserError: there is none.
+        """
+        labels = torch.cat(self._labels)
+        halves = [labels[self.fit], labels[~self.fit]]
+        enough = [(h.sum(0) >= LEAST) & ((~h).sum(0) >= LEAST) for h in halves]
+        found = (enough[0] & enough[1]).nonzero()[:, 0].tolist()
+        if not found:
+            raise UserError(f"no label has {LEAST} tokens in both halves of the {len(labels)} tokens read; read more")
+        return found
+
+    @cached_property
+    def labels(self) -> Bool[Tensor, "tokens judged"]:
+        """Of every token, in the order of `judged`."""
+        return torch.cat(self._labels)[:, self.judged]
+
+    def dense(self, site: Site) -> Probe:
+        """Probes that see the whole activation."""
+        if site not in self._probes:
+            x = torch.cat(self._x[site])
+            self._probes[site] = dense_probe(x[self.fit], self.labels[self.fit], x[~self.fit])
+        return self._probes[site]
