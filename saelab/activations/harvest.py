@@ -66,6 +66,11 @@ def harvest(
             a rank that differs or died.
     """
     out, ranks = Path(out), ranks or Ranks()
+    if ranks.size > 1 and config.device_map is not None:
+        raise UserError(
+            f"device_map: {config.device_map} spreads one model over a machine's devices, and torchrun gives each of "
+            f"{ranks.size} processes a model of its own; use one of the two"
+        )
     broken = json.loads(ranks.share("broken", lambda: json.dumps(_broken(config, out, overwrite, repair))))
     if broken is None:
         return out

@@ -54,7 +54,7 @@ class ScoringBackend(SparseBackend):
         self.name = f"cpu-{precision}"
         self.precision: Precision = precision
         self.certificate = Certificate()
-        self._raw = Buffer.shared("low-precision scores")
+        self._raw = Buffer.shared(f"{precision} scores")
 
     def encode_token(
         self, centred: Float[Tensor, "B d"], W_enc: Float[Tensor, "F d"], b_enc: Float[Tensor, "F"], k: int

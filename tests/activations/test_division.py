@@ -144,6 +144,11 @@ def test_a_rank_that_dies_ends_the_harvest_and_a_rerun_finishes_it(
     assert contents(harvest(config, out, model=model)) == contents(harvest(config, tmp_path / "whole", model=model))
 
 
+def test_a_model_over_all_devices_is_not_for_several_processes(tmp_path: Path, settings: Settings):
+    with pytest.raises(UserError, match="use one of the two"):
+        harvest(settings(device_map="auto"), tmp_path / "a", ranks=Ranks(0, 2))
+
+
 class Torchrun:
     """`torchrun -m saelab harvest`, and its processes."""
 
