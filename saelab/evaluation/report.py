@@ -177,17 +177,22 @@ class SparsityMetrics(ReportPart):
     zipf: ZipfLaw | None = number("Zipf law", "Rank–density law; null with fewer than four live latents.", "")
 
 
-class Report(ReportPart):
-    """One suite's findings on one dictionary."""
+class SavedReport(ReportPart):
+    """A report that lies in a file."""
 
     schema_version: int = SCHEMA_VERSION
     """Version of this schema."""
-    about: Provenance
-    """The conditions that the numbers hold under."""
 
     def save(self, path: Path) -> None:
         """Write the report as strict JSON, atomically."""
         write_json(path, self.model_dump(mode="json"))
+
+
+class Report(SavedReport):
+    """One suite's findings on one dictionary."""
+
+    about: Provenance
+    """The conditions that the numbers hold under."""
 
 
 class FidelityReport(Report):
@@ -208,7 +213,7 @@ class SparsityReport(Report):
     metrics: SparsityMetrics
 
 
-ReportT = TypeVar("ReportT", bound=Report)
+ReportT = TypeVar("ReportT", bound=SavedReport)
 
 
 def load_report(cls: type[ReportT], path: Path) -> ReportT:
@@ -219,10 +224,9 @@ def load_report(cls: type[ReportT], path: Path) -> ReportT:
     """
     content = read_json(path)
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has report schema version {version}, and this saelab reads {SCHEMA_VERSION}; evaluate again"
-        )
+    ours = cls.model_fields["schema_version"].default
+    if version != ours:
+        raise UserError(f"{path} has report schema version {version}, and this saelab reads {ours}; make it again")
     try:
         return cls.model_validate(content)
     except ValueError as error:

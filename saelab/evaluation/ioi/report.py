@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from saelab.disk import read_json, write_json
-from saelab.errors import UserError
 from saelab.evaluation.ioi.estimates import Estimate
 from saelab.evaluation.provenance import ReportPart
-from saelab.evaluation.report import Number, number
-
-SCHEMA_VERSION = 1
+from saelab.evaluation.report import Number, SavedReport, number
 
 Kind = Literal["supervised", "baseline", "task", "full-distribution", "given"]
 """Constructed from labels; a sanity baseline; trained on the node's activations in the task's prompts; trained on text;
@@ -226,11 +219,9 @@ class PublishedPart(ReportPart):
     verdict: Literal["pass", "fail", "not measured"]
 
 
-class IoiReport(ReportPart):
+class IoiReport(SavedReport):
     """The suite's findings on one model and any number of dictionaries."""
 
-    schema_version: int = SCHEMA_VERSION
-    """Version of this schema."""
     suite: Literal["ioi"] = "ioi"
     about: About
     behaviour: list[BehaviourPart]
@@ -240,28 +231,6 @@ class IoiReport(ReportPart):
     """Empty where no dictionary was trained on the task."""
     published: list[PublishedPart]
     """Empty for any model but GPT-2 small."""
-
-    def save(self, path: Path) -> None:
-        """Write the report as strict JSON, atomically."""
-        write_json(path, self.model_dump(mode="json"))
-
-    @classmethod
-    def load(cls, path: Path) -> IoiReport:
-        """Read a report back.
-
-        Raises:
-            UserError: the file is missing, damaged, or of another schema version.
-        """
-        content = read_json(path)
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"{path} has report schema version {version}, and this saelab reads {SCHEMA_VERSION}; make it again"
-            )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise UserError(f"{path} is not a report of the suite ioi: {str(error).splitlines()[0]}") from None
 
 
 def json_schema() -> dict[str, Any]:

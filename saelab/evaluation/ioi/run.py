@@ -18,6 +18,7 @@ from saelab.evaluation.ioi.html import page
 from saelab.evaluation.ioi.nodes import CrossSection, Node
 from saelab.evaluation.ioi.report import IoiReport, Kind
 from saelab.evaluation.ioi.suite import Suite
+from saelab.evaluation.report import load_report
 from saelab.models import LanguageModel, Site
 from saelab.training.origin import check_fit, recorded
 
@@ -176,7 +177,7 @@ def _finished(path: Path, expected: Mapping[str, Any], overwrite: bool) -> IoiRe
     """The report that is there; one that was made with other settings is refused."""
     if overwrite or not path.exists():
         return None
-    report = IoiReport.load(path)
+    report = load_report(IoiReport, path)
     changes = differences(report.about.model_dump(mode="json", include=set(expected)), expected)
     if changes:
         raise UserError(

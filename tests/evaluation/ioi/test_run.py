@@ -12,6 +12,7 @@ from saelab.evaluation.ioi.nodes import CrossSection, Node
 from saelab.evaluation.ioi.report import IoiReport, json_schema
 from saelab.evaluation.ioi.run import _placed, ioi
 from saelab.evaluation.ioi.suite import Suite
+from saelab.evaluation.report import load_report
 from saelab.models import LanguageModel, Site
 
 FEW = {
@@ -30,7 +31,7 @@ def made(demo: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(made: Path) -> IoiReport:
-    return IoiReport.load(made / "ioi.json")
+    return load_report(IoiReport, made / "ioi.json")
 
 
 def test_the_model_and_its_circuit(report: IoiReport) -> None:
@@ -110,7 +111,7 @@ def test_finished_dictionaries_are_judged(saelab, made: Path, tmp_path: Path) ->
     words = [word for key, value in FEW.items() for word in (f"--{key}", json.dumps(value))]
     result = saelab("evaluate", *runs, "--suite", "ioi", *words)
     assert result.code == 0, result.err
-    report = IoiReport.load(runs[0] / "evaluation" / "ioi.json")
+    report = load_report(IoiReport, runs[0] / "evaluation" / "ioi.json")
     assert (runs[1] / "evaluation" / "ioi.html").is_file()
     families = {part.name for section in report.sections for part in section.dictionaries}
     assert "task topk, 32 latents, k = 3" in families
