@@ -20,6 +20,7 @@ from saelab.activations.manifest import CorpusPlace
 from saelab.config import to_yaml
 from saelab.corpora import pack
 from saelab.disk import ActivationPaths, write_text
+from saelab.errors import UserError
 from saelab.models import LanguageModel
 from saelab.ranks import Ranks
 from tests.activations.conftest import SITE
