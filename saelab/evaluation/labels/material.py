@@ -54,13 +54,17 @@ class LabelledTokens:
         return self.documents % 2 == 0
 
     @cached_property
+    def _all(self) -> Bool[Tensor, "tokens labels"]:
+        return torch.cat(self._labels)
+
+    @cached_property
     def judged(self) -> list[int]:
         """Labels with enough tokens of both kinds in both halves.
 
         Raises:
             UserError: there is none.
         """
-        labels = torch.cat(self._labels)
+        labels = self._all
         halves = [labels[self.fit], labels[~self.fit]]
         enough = [(h.sum(0) >= LEAST) & ((~h).sum(0) >= LEAST) for h in halves]
         found = (enough[0] & enough[1]).nonzero()[:, 0].tolist()
@@ -71,7 +75,7 @@ class LabelledTokens:
     @cached_property
     def labels(self) -> Bool[Tensor, "tokens judged"]:
         """Of every token, in the order of `judged`."""
-        return torch.cat(self._labels)[:, self.judged]
+        return self._all[:, self.judged]
 
     def dense(self, site: Site) -> Probe:
         """Probes that see the whole activation."""
