@@ -48,13 +48,13 @@ def parse(words: Sequence[str], takes_runs: bool = False) -> Arguments:
     `{"sae.k": "64", "lr": "1e-3", "compile": "true"}`.
 
     Dashes inside a key are underscores (`--top-examples`); a setting without a value is switched on. With `takes_runs`
-    words that do not end in .yaml are run directories.
+    words that do not end in .yaml or .json are run directories.
 
     Raises:
         UserError: a word too many, or a setting without a name.
     """
     plain, settings = _split(words)
-    files = [word for word in plain if not takes_runs or Path(word).suffix in {".yaml", ".yml"}]
+    files = [word for word in plain if not takes_runs or Path(word).suffix in {".yaml", ".yml", ".json"}]
     if len(files) > 1:
         raise UserError(f"{files[1]!r} is one word too many: give one config file, and settings as --key value")
     runs = tuple(word for word in plain if word not in files)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
 
 from saelab.corpora.config import CorpusConfig
 from saelab.corpora.policy import TokenPolicy
@@ -133,13 +135,22 @@ class _Cut:
                 at = to
         tensors = torch.from_numpy(ids), torch.from_numpy(documents), torch.from_numpy(offsets)
         dropped = sum(span.dropped for span in spans)
-        return TokenRows(*tensors, self._excluded(tensors[0], tensors[2]), start, spans[-1].next, dropped)
+        excluded = excluded_as_text(tensors[0], tensors[2], self.policy, self.special)
+        return TokenRows(*tensors, excluded, start, spans[-1].next, dropped)
 
-    def _excluded(self, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-        """A `Reason` where the text alone has one; the first in their order is written last."""
-        excluded = torch.zeros(ids.shape, dtype=torch.uint8)
-        if self.policy.exclude_special:
-            excluded[torch.isin(ids, self.special)] = Reason.SPECIAL
-        excluded[:, : self.policy.exclude_first] = Reason.FIRST
-        excluded[offsets == PADDING] = Reason.PADDING
-        return excluded
+
+def excluded_as_text(
+    ids: Int[Tensor, "n context"], offsets: Int[Tensor, "n context"], policy: TokenPolicy, special: Int[Tensor, "some"]
+) -> UInt8[Tensor, "n context"]:
+    """A `Reason` where the text alone has one, 0 elsewhere; of several the first in their order.
+
+    Args:
+        offsets: as in `TokenRows`.
+        special: ids that stand for no text.
+    """
+    excluded = torch.zeros(ids.shape, dtype=torch.uint8)
+    if policy.exclude_special:
+        excluded[torch.isin(ids, special)] = Reason.SPECIAL
+    excluded[:, : policy.exclude_first] = Reason.FIRST
+    excluded[offsets == PADDING] = Reason.PADDING
+    return excluded

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from saelab.models.positions import Positions
 from saelab.models.site import Site, SiteKind
 
 if TYPE_CHECKING:
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from saelab.models.language_model import LanguageModel
     from saelab.models.taps import Intervention
 
-__all__ = ["Intervention", "LanguageModel", "Site", "SiteKind", "tokenizer_fingerprint"]
+__all__ = ["Intervention", "LanguageModel", "Positions", "Site", "SiteKind", "tokenizer_fingerprint"]
 
 _HOMES = {"Intervention": "taps", "LanguageModel": "language_model", "tokenizer_fingerprint": "fingerprints"}
 

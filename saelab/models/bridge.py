@@ -27,12 +27,12 @@ from transformer_lens.model_bridge.generalized_components import (
 )
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 from transformer_lens.model_bridge.sources import build_bridge_from_module
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.activations import NewGELUActivation
 
 from saelab.errors import UserError
 from saelab.models.site import HEAD_KINDS, Site
-from saelab.models.taps import ForwardStopped, Intervention, Taps
+from saelab.models.taps import ForwardStopped, Intervention, Span, Taps
 
 # Attention that Hugging Face's own module computes alike. Subclasses have their own reasons and stay as they are.
 _FUSABLE = (
@@ -73,6 +73,7 @@ class Bridge:
         self._device = device
         self._lock = RLock()  # the thread that holds it may ask again, and is then refused in words
         self._running = False
+        self._mean_unembedding: Tensor | None = None  # over tokens, made when first asked for
         hf_model.eval()
         _fuse_gelu(hf_model)
         architecture = type(hf_model).__name__
@@ -121,9 +122,17 @@ class Bridge:
         gradients: Sequence[Site] = (),
         cache: Any = None,
         use_cache: bool = False,
+        prompt: int | None = None,
     ) -> Outcome:
-        """One forward pass."""
-        taps = Taps(interventions, sites, self.d_head, self._device, stop=stop, gradients=gradients)
+        """One forward pass.
+
+        Args:
+            tokens: those that `cache` does not hold yet.
+            prompt: length of what is continued; left out, all that there is.
+        """
+        offset, length = (0 if cache is None else cache.get_seq_length()), tokens.shape[1]
+        span = Span(offset, length, offset + length if prompt is None else prompt)
+        taps = Taps(interventions, sites, self.d_head, span, self._device, stop=stop, gradients=gradients)
         read = {site.layer for site in sites if site.kind in HEAD_KINDS}
         replaced = {i.site.layer for i in interventions if i.site.kind in HEAD_KINDS}
         replaced |= read & {i.site.layer for i in interventions if i.site.kind == "attn_out"}  # a link would bypass it
@@ -151,19 +160,61 @@ class Bridge:
 
         The norm's scale, which depends on the activation, and all biases are left out.
         """
-        norm, unembedding = self._bridge.ln_final, self._bridge.unembed.original_component
         directions = directions.float()
-        if not norm.uses_rms_norm:
+        if not self._bridge.ln_final.uses_rms_norm:
             directions = directions - directions.mean(-1, keepdim=True)
+        with self._unembedding() as weight:
+            return (directions * self._final_gain().to(directions)) @ weight.to(directions).T
+
+    @torch.no_grad()
+    def embeddings(self, tokens: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """Rows of the embedding, fp32, without positions and without what some models multiply them by."""
+        embedding = self._bridge.embed.original_component
+        with align_module_device(embedding):
+            return embedding.weight[tokens.to(embedding.weight.device)].float().to(self._device)
+
+    @torch.no_grad()
+    def logit_directions(self, tokens: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """Residual directions whose dot product with r is r's `direct_logits` of a token less their mean over all."""
+        with self._unembedding() as weight:
+            if self._mean_unembedding is None:
+                self._mean_unembedding = weight.mean(0, dtype=torch.float32)
+            difference = weight[tokens.to(weight.device)].float() - self._mean_unembedding
+        directions = difference.to(self._device) * self._final_gain().to(self._device)
+        return directions if self._bridge.ln_final.uses_rms_norm else directions - directions.mean(-1, keepdim=True)
+
+    @torch.no_grad()
+    def final_scale(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
+        """What the final norm multiplies the (centred) stream `x` by besides its gain: 1 / (std or rms), fp32.
+
+        Read off the norm's own output, so that no architecture's epsilon needs to be known by name.
+        """
+        norm = self._bridge.ln_final.original_component
+        with align_module_device(norm):
+            arrived = x.to(next(norm.parameters()).device)
+            output = norm(arrived).float()
+            bias = getattr(norm, "bias", None)
+            output = output if bias is None else output - bias.float()
+        centred = arrived.float()
+        if not self._bridge.ln_final.uses_rms_norm:
+            centred = centred - centred.mean(-1, keepdim=True)
+        unscaled = centred * self._final_gain().to(centred)
+        return ((output * unscaled).sum(-1) / unscaled.square().sum(-1)).to(self._device)
+
+    def _final_gain(self) -> Float[Tensor, "d_model"]:
+        norm = self._bridge.ln_final
         with align_module_device(norm.original_component):  # it may lie on the disk, or on another device
-            gain = norm.original_component.weight.to(directions)
-        if norm.uses_weight_offset:  # Gemma stores gain - 1
-            gain = gain + 1
+            gain = norm.original_component.weight.float()
+        return gain + 1 if norm.uses_weight_offset else gain  # Gemma stores gain - 1
+
+    @contextmanager
+    def _unembedding(self) -> Iterator[Float[Tensor, "d_vocab d_model"]]:
+        unembedding = self._bridge.unembed.original_component
         with align_module_device(unembedding):
             weight = unembedding.weight
             if not isinstance(weight, Tensor) or not weight.is_floating_point() or weight.shape[-1] != self.d_model:
                 raise UserError(f"the unembedding of model {self._name!r} is quantised; direct logits need its numbers")
-            return (directions * gain) @ weight.to(directions).T
+            yield weight
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -192,6 +243,18 @@ class Bridge:
             for layer, forward in fused.items():
                 if forward is not None:
                     blocks[layer].attn.__dict__["forward"] = forward
+
+
+def whole_cache() -> DynamicCache:
+    """An empty cache that keeps every position, of layers with a sliding window too, so that it can be `cut`."""
+    return DynamicCache()
+
+
+def cut(cache: DynamicCache, length: int, rows: Int[Tensor, "n"]) -> DynamicCache:
+    """A copy of a whole cache: the first `length` positions of some rows."""
+    layers: Any = cache.layers
+    parts = [(layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in layers]
+    return DynamicCache([(keys[rows.to(keys.device)], values[rows.to(values.device)]) for keys, values in parts])
 
 
 def _fuse_gelu(hf_model: PreTrainedModel) -> None:

@@ -4,15 +4,16 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saelab.errors import UserError
-from saelab.models.bridge import Bridge, Outcome
+from saelab.models.bridge import Bridge, Outcome, cut, whole_cache
 from saelab.models.devices import resolve_device, resolve_dtype
 from saelab.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from saelab.models.generation import check_sampling, sample
@@ -25,6 +26,16 @@ from saelab.models.taps import Intervention, read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Rest(Protocol):
+    """The rest of some rows, from a position on; see `LanguageModel.from_position`."""
+
+    def __call__(
+        self, sites: Sequence[Site] = (), copies: int = 1
+    ) -> tuple[Float[Tensor, "rows rest d_vocab"], dict[Site, Tensor]]:
+        """Logits, and activations at `sites`."""
+        ...
 
 
 class LanguageModel:
@@ -205,7 +216,6 @@ class LanguageModel:
             found = torch.autograd.grad(loss.sum(), list(at.values()), allow_unused=True, materialize_grads=True)
         return self._at_sites(captured, sites), self._at_sites(dict(zip(at, found, strict=True)), gradients)
 
-    @torch.no_grad()
     def generate(
         self,
         prompt_tokens: Int[Tensor, "*batch position"],
@@ -220,6 +230,23 @@ class LanguageModel:
         Temperature 0 is greedy. Same seed, prompts and machine: same tokens. Keys and values are cached unless an
         intervention without `per_position` is in force; such a one sees whole rows, as it does everywhere else.
         """
+        new = self.stream(prompt_tokens, max_new_tokens, temperature, top_k, top_p, seed)
+        return torch.cat([self._checked(torch.atleast_2d(prompt_tokens)), torch.stack(list(new), dim=1)], dim=1)
+
+    def stream(
+        self,
+        prompt_tokens: Int[Tensor, "*batch position"],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> Iterator[Int[Tensor, "batch"]]:
+        """The new tokens of `generate`, one for each row at a time, as they are drawn; close it to stop.
+
+        Settings are checked at once. A token is computed under the interventions that are in force when it is asked
+        for; whether keys and values are cached is decided at the first.
+        """
         check_sampling(max_new_tokens, temperature, top_k, top_p)
         tokens = torch.atleast_2d(prompt_tokens)
         if tokens.shape[-1] + max_new_tokens > self.n_ctx:
@@ -228,15 +255,23 @@ class LanguageModel:
                 f"context of {self.n_ctx}"
             )
         generator = torch.Generator().manual_seed(seed)
-        cached = all(intervention.per_position for intervention in self._interventions)
-        cache = None
-        tokens = self._checked(tokens)
-        for _ in range(max_new_tokens):
+        choose = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
+        return self._continued(self._checked(tokens), max_new_tokens, choose)
+
+    @torch.no_grad()
+    def _continued(
+        self, tokens: Int[Tensor, "batch position"], n: int, choose: Callable[[Tensor], Tensor]
+    ) -> Iterator[Int[Tensor, "batch"]]:
+        """`n` tokens for each row, as `choose` takes them from the logits."""
+        cached, cache, prompt = all(i.per_position for i in self._interventions), None, tokens.shape[1]
+        for _ in range(n):
             fresh = tokens if cache is None else tokens[:, -1:]
-            logits, _, cache = self._bridge.run(fresh, self._interventions, cache=cache, use_cache=cached)
-            chosen = sample(logits[:, -1], temperature, top_k, top_p, generator)
+            logits, _, cache = self._bridge.run(
+                fresh, self._interventions, cache=cache, use_cache=cached, prompt=prompt
+            )
+            chosen = choose(logits[:, -1])
             tokens = torch.cat([tokens, chosen[:, None]], dim=1)
-        return tokens
+            yield chosen
 
     @torch.no_grad()
     def at_the_end(
@@ -247,41 +282,52 @@ class LanguageModel:
         Interventions in force when it is called see the last position alone, `[batch · copies, 1, width]`, the copies
         of a row side by side. So many edits of one position cost one token each.
         """
-        tokens = self._checked(tokens)
-        last = tokens[:, -1:]
-        cache = self._cache(tokens[:, :-1])
-
-        @torch.no_grad()
-        def last_logits(copies: int) -> Float[Tensor, "batch copies d_vocab"]:
-            before = copy.deepcopy(cache)  # a pass appends to what it is given
-            if before is not None:
-                before.batch_repeat_interleave(copies)
-            repeated = last.repeat_interleave(copies, dim=0)
-            outcome = self._bridge.run(repeated, self._interventions, cache=before, use_cache=True)
-            return outcome.logits[:, -1].unflatten(0, (len(tokens), copies))
-
-        return last_logits
+        rest = self.from_position(tokens, tokens.shape[1] - 1)
+        return lambda copies: rest((), copies)[0][:, -1].unflatten(0, (-1, copies))
 
     @torch.no_grad()
-    def from_position(
-        self, tokens: Int[Tensor, "batch position"], start: int
-    ) -> Callable[[Sequence[Site]], tuple[Float[Tensor, "batch rest d_vocab"], dict[Site, Tensor]]]:
+    def from_position(self, tokens: Int[Tensor, "batch position"], start: int) -> Rest:
         """Compute the positions before `start` once, untouched; the function returned runs the rest, as often as it is
-        called, and gives its logits and its activations at some sites.
+        called, and gives its logits `[batch · copies, rest, d_vocab]` and its activations at some sites.
 
-        Interventions in force when it is called see positions from `start` on alone, `[batch, rest, width]`.
+        Interventions in force when it is called see positions from `start` on alone, `[batch · copies, rest, width]`,
+        the copies of a row side by side.
         """
         tokens = self._checked(tokens)
         cache = self._cache(tokens[:, :start])
 
         @torch.no_grad()
-        def rest(sites: Sequence[Site] = ()) -> tuple[Tensor, dict[Site, Tensor]]:
+        def rest(sites: Sequence[Site] = (), copies: int = 1) -> tuple[Tensor, dict[Site, Tensor]]:
             before = copy.deepcopy(cache)  # a pass appends to what it is given
-            use_cache = before is not None
-            outcome = self._bridge.run(tokens[:, start:], self._interventions, sites, cache=before, use_cache=use_cache)
+            if before is not None and copies > 1:
+                before.batch_repeat_interleave(copies)
+            fresh, use_cache = tokens[:, start:].repeat_interleave(copies, dim=0), before is not None
+            outcome = self._bridge.run(fresh, self._interventions, sites, cache=before, use_cache=use_cache)
             return outcome.logits, self._at_sites(outcome.captured, sites)
 
         return rest
+
+    @torch.no_grad()
+    def at_positions(
+        self, tokens: Int[Tensor, "batch position"]
+    ) -> Callable[[int, Int[Tensor, "n"]], Float[Tensor, "n d_vocab"]]:
+        """Compute all positions once, untouched; the function returned runs one position of some rows again (a row may
+        be named several times) and gives its logits.
+
+        Interventions in force when it is called see that position alone, `[n, 1, width]`. So edits of many positions
+        cost one token each.
+        """
+        tokens = self._checked(tokens)
+        whole = self._bridge.run(tokens, cache=whole_cache(), use_cache=True).cache
+
+        @torch.no_grad()
+        def position_logits(position: int, rows: Int[Tensor, "n"]) -> Float[Tensor, "n d_vocab"]:
+            rows = rows.to(tokens.device)
+            before = cut(whole, position, rows)
+            fresh = tokens[rows, position : position + 1]
+            return self._bridge.run(fresh, self._interventions, cache=before, use_cache=True).logits[:, -1]
+
+        return position_logits
 
     def _cache(self, tokens: Int[Tensor, "batch position"]) -> Any:
         """Keys and values of the clean run; None if there is no position."""
@@ -292,6 +338,20 @@ class LanguageModel:
         first for a LayerNorm), then the unembedding, fp32. Biases and the norm's data-dependent scale are left out.
         """
         return self._bridge.direct_logits(directions.to(self.device))
+
+    def embeddings(self, tokens: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """Each token's row of the embedding, fp32: without positions, and unscaled where a model scales them."""
+        return self._bridge.embeddings(tokens)
+
+    def logit_directions(self, tokens: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """For each token the residual-stream direction u such that r · u is what `direct_logits` says of r and the
+        token, less the mean of that over the vocabulary; fp32."""
+        return self._bridge.logit_directions(tokens)
+
+    def final_scale(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
+        """The final norm's data-dependent scale, fp32, at residual streams `x` that arrive there: 1 / std for a
+        LayerNorm, 1 / rms for an RMSNorm. Times `direct_logits` it gives logits."""
+        return self._bridge.final_scale(x.to(self.device))
 
     @property
     def _interventions(self) -> tuple[Intervention, ...]:

@@ -11,6 +11,8 @@ SiteKind = Literal["resid_pre", "resid_mid", "resid_post", "mlp_out", "attn_out"
 
 KINDS: Final[tuple[SiteKind, ...]] = get_args(SiteKind)
 HEAD_KINDS: Final[tuple[SiteKind, ...]] = ("q", "k", "v", "z")  # inside attention: one vector per head
+UNKNOWN: Final = "unknown"
+"""Site, or model, of a dictionary of another tool whose files name none."""
 _FORWARD_ORDER: Final = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
 _PATTERN: Final = re.compile(r"blocks\.(\d+)\.(attn\.)?(?:hook_)?([a-z_]+?)(?:\.head(\d+))?")
 
@@ -43,6 +45,11 @@ class Site:
     @classmethod
     def parse(cls, text: str) -> "Site":
         """Read "blocks.2.resid_post" or "blocks.7.attn.z.head3"; transformer-lens' "hook_" spelling is welcome too."""
+        if text == UNKNOWN:
+            raise UserError(
+                "the files that this dictionary was read from do not say which site it belongs to; "
+                "`saelab convert --site blocks.<layer>.<kind>` writes it again with one"
+            )
         match = _PATTERN.fullmatch(text.strip())
         if match is None or match[3] not in KINDS or bool(match[2]) != (match[3] in HEAD_KINDS):
             raise UserError(

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saelab.models.positions import Positions
 from saelab.models.site import Site
 
 Edit = Callable[[Float[Tensor, "batch position width"]], Float[Tensor, "batch position width"]]
@@ -26,11 +27,28 @@ class Intervention:
         per_position: a promise that `fn` treats every position alike and by itself, so that `fn` of a row's last
             position is the last position of `fn` of the row. Generation then keeps its key-value cache, in which only
             new positions are computed; without the promise it recomputes the whole row for every token.
+        positions: where it acts, and all that `fn` sees; None is everywhere.
     """
 
     site: Site
     fn: Edit
     per_position: bool = False
+    positions: Positions | None = None
+
+
+class Span(NamedTuple):
+    """Which part of its rows a forward pass computes."""
+
+    offset: int
+    """Position of the first token; those before it are in the key-value cache."""
+    length: int
+    """Tokens of each row."""
+    prompt: int
+    """Tokens of the prompt, from the end of which negative positions count."""
+
+    def slice_of(self, positions: Positions | None) -> slice:
+        """Those positions among the ones that are computed."""
+        return slice(0, self.length) if positions is None else positions.within(*self)
 
 
 class ForwardStopped(Exception):  # noqa: N818 (nothing went wrong)
@@ -44,6 +62,7 @@ class Taps:
         interventions: applied in this order; several at one site compose.
         sites: kept in `captured`, as they are after all interventions.
         d_head: width of one head.
+        span: the positions that it computes.
         device: where interventions get and leave what they replace; the model may be spread over several.
         stop: raise `ForwardStopped` as soon as every site has arrived.
         gradients: those of `sites` that will be differentiated with respect to. Autograd's graph begins at the input of
@@ -55,6 +74,7 @@ class Taps:
         interventions: Sequence[Intervention],
         sites: Sequence[Site],
         d_head: int,
+        span: Span,
         device: torch.device,
         stop: bool = False,
         gradients: Sequence[Site] = (),
@@ -66,9 +86,10 @@ class Taps:
         self._differentiated = {site.hook_name for site in gradients}
         first = min((site.layer for site in gradients), default=None)
         self._graph_start = None if first is None else Site(first, "resid_pre").hook_name
-        self._edits: dict[str, list[Intervention]] = {}
+        self._edits: dict[str, list[tuple[Intervention, slice]]] = {}
         for intervention in interventions:
-            self._edits.setdefault(intervention.site.hook_name, []).append(intervention)
+            there = span.slice_of(intervention.positions)
+            self._edits.setdefault(intervention.site.hook_name, []).append((intervention, there))
         self._awaited = {site.hook_name for site in sites}
         self._visited: set[str] = set()
         self._ignored: Collection[str] = ()
@@ -112,8 +133,8 @@ class Taps:
             x = x.detach().requires_grad_()
         if name in self._mid_of:
             x = x + self._change.pop(self._mid_of[name])
-        for intervention in self._edits.get(name, ()):
-            x = replace(x, intervention, self._d_head, self._device)
+        for intervention, there in self._edits.get(name, ()):
+            x = replace(x, intervention, there, self._d_head, self._device)
         if name in self._mid_of.values():
             self._change[name] = x - arrived
         if name in self._awaited:
@@ -131,18 +152,20 @@ def read(x: Tensor, site: Site, d_head: int) -> Float[Tensor, "batch position wi
     return flat if site.head is None else flat[..., _columns(site.head, d_head)]
 
 
-def replace(x: Tensor, intervention: Intervention, d_head: int, device: torch.device) -> Tensor:
-    """The hook point's tensor with the site's part replaced by `intervention.fn` of it."""
+def replace(x: Tensor, intervention: Intervention, there: slice, d_head: int, device: torch.device) -> Tensor:
+    """The hook point's tensor with the site's part at the positions `there` replaced by `intervention.fn` of it."""
     site = intervention.site
-    before = read(x, site, d_head).to(device)
+    before = read(x, site, d_head)[:, there].to(device)
+    if not before.shape[1]:
+        return x
     after = intervention.fn(before)
     if after.shape != before.shape:
         raise ValueError(f"the intervention at {site} returned {tuple(after.shape)} for {tuple(before.shape)}")
     after = after.to(x.device, x.dtype)
-    if site.head is None:
+    if site.head is None and after.shape[1] == x.shape[1]:
         return after.reshape(x.shape)
     flat = x.flatten(2).clone()
-    flat[..., _columns(site.head, d_head)] = after
+    flat[:, there, slice(None) if site.head is None else _columns(site.head, d_head)] = after
     return flat.reshape(x.shape)
 
 

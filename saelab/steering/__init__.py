@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from saelab.lazy import exports
 
 if TYPE_CHECKING:
+    from saelab.steering.config import LatentEdit as LatentEdit
     from saelab.steering.config import SteerConfig as SteerConfig
-    from saelab.steering.edits import LatentEdit as LatentEdit
     from saelab.steering.edits import add_vector as add_vector
     from saelab.steering.edits import by_difference as by_difference
     from saelab.steering.edits import by_direction as by_direction
@@ -26,7 +26,7 @@ __getattr__, __all__ = exports(  # pyright: ignore[reportUnsupportedDunderAll]
     {
         "Continuation": "saelab.steering.steered",
         "Effects": "saelab.steering.effect",
-        "LatentEdit": "saelab.steering.edits",
+        "LatentEdit": "saelab.steering.config",
         "Sampling": "saelab.steering.steered",
         "SteerConfig": "saelab.steering.config",
         "add_vector": "saelab.steering.edits",

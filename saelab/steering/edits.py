@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from saelab.config import Config
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
 from saelab.kernels.codes import SparseCodes
-
-Mode = Literal["add", "scale", "clamp", "zero"]
+from saelab.steering.config import LatentEdit
 
 Change = Callable[[Float[Tensor, "*batch d_in"]], Float[Tensor, "*batch d_in"]]
-
-
-class LatentEdit(Config):
-    """What to do to one latent's code f on every token."""
-
-    latent: int = Field(ge=0)
-    """Number of the latent."""
-    mode: Mode = "add"
-    """add: f + strength · unit; clamp: strength · unit, whatever f was; scale: f · strength; zero: 0."""
-    strength: float | None = None
-    """How much; in add and clamp it counts units: the latent's largest activation where known, else codes."""
-
-    @model_validator(mode="after")
-    def _strength_fits_mode(self) -> LatentEdit:
-        if self.mode == "zero" and self.strength is not None:
-            raise ValueError("mode zero takes no strength; leave it out, or use clamp or scale")
-        if self.mode != "zero" and self.strength is None:
-            raise ValueError(f"mode {self.mode} needs a strength")
-        if self.mode in ("scale", "clamp") and self.strength is not None and self.strength < 0:
-            raise ValueError(f"mode {self.mode} needs a strength of 0 or more: codes are never negative")
-        return self
-
-    def apply(self, f: Float[Tensor, "tokens"], unit: float) -> Float[Tensor, "tokens"]:
-        """The edited codes; never below zero, as no code is: adding a negative strength takes away what is there."""
-        strength = self.strength or 0.0
-        match self.mode:
-            case "add":
-                edited = f + strength * unit
-            case "clamp":
-                edited = torch.full_like(f, strength * unit)
-            case "scale":
-                edited = f * strength
-            case "zero":
-                edited = torch.zeros_like(f)
-        return edited.clamp(min=0)
 
 
 Edits = Sequence[LatentEdit] | Mapping[int, float]

@@ -6,7 +6,7 @@ distribution at that position is compared with the clean one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -18,9 +18,10 @@ from torch import Tensor
 from saelab.corpora import TokenRows
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
-from saelab.models import Intervention, LanguageModel, Site
+from saelab.models import Intervention, LanguageModel, Positions, Site
 
-_CACHED_NUMBERS = 2**26  # keys and values of all rows and copies that run at once: 256 MB in fp32
+_NUMBERS_AT_ONCE = 2**26  # keys, values and logits of all rows and copies that run at once: 256 MB in fp32
+_COPIES_OF_LOGITS = 3  # themselves, and what is made of them
 
 
 class Contexts(NamedTuple):
@@ -115,16 +116,51 @@ def effects(
     """
     kl, largest, promoted = [], [], []
     for (ids,) in contexts:
-        last_logits = model.at_the_end(ids)
-        clean = last_logits(1).float()
-        parts = [
-            _compared(clean, _steered(model, sites, some, last_logits, len(ids)).float())
-            for some in vectors.to(model.device).split(_at_once(model, ids))
-        ]
+        clean, steered = pushed(model, sites, vectors, ids)
+        parts = [_compared(clean[:, :, -1], some[:, :, -1]) for some in steered]
         kl.append(torch.cat([part.kl for part in parts]))
         largest.append(torch.cat([part.largest for part in parts]))
         promoted.append(torch.cat([part.promoted for part in parts]))
     return Effects(vectors.norm(dim=1).cpu(), torch.cat(kl, dim=1), torch.cat(largest, dim=1), torch.cat(promoted, 1))
+
+
+class Pushed(NamedTuple):
+    """Logits from the steered position on, fp32."""
+
+    clean: Float[Tensor, "contexts 1 positions d_vocab"]
+    steered: Iterator[Float[Tensor, "contexts some positions d_vocab"]]
+    """Of some of the vectors at a time, in their order."""
+
+
+@torch.no_grad()
+def pushed(
+    model: LanguageModel,
+    sites: Sequence[Site],
+    vectors: Float[Tensor, "n width"],
+    ids: Int[Tensor, "contexts length"],
+    following: int = 0,
+) -> Pushed:
+    """Run texts with each vector added at one position, the last but `following`.
+
+    What comes before it is run once; each vector then costs 1 + `following` tokens.
+
+    Args:
+        vectors: as in `effects`.
+    """
+    place = ids.shape[1] - 1 - following
+    rest = model.from_position(ids, place)
+    at_once = _at_once(model, ids, following + 1)
+    widths = [model.width(site) for site in sites]
+
+    def steered() -> Iterator[Float[Tensor, "contexts some positions d_vocab"]]:
+        for some in vectors.to(model.device).split(at_once):
+            parts = zip(sites, some.repeat(len(ids), 1)[:, None].split(widths, dim=-1), strict=True)
+            there = Positions(place, alone=True)
+            with model.intervene(*(Intervention(s, partial(torch.add, part), positions=there) for s, part in parts)):
+                logits, _ = rest((), len(some))
+            yield logits.float().unflatten(0, (len(ids), len(some)))
+
+    return Pushed(rest()[0].float()[:, None], steered())
 
 
 class _Outcome(NamedTuple):
@@ -135,19 +171,6 @@ class _Outcome(NamedTuple):
     promoted: Int[Tensor, "some contexts"]
 
 
-def _steered(
-    model: LanguageModel,
-    sites: Sequence[Site],
-    vectors: Float[Tensor, "some width"],
-    last_logits: Callable[[int], Float[Tensor, "contexts some d_vocab"]],
-    contexts: int,
-) -> Float[Tensor, "contexts some d_vocab"]:
-    """Logits with each vector added in each context."""
-    parts = vectors.repeat(contexts, 1)[:, None].split([model.width(site) for site in sites], dim=-1)
-    with model.intervene(*(Intervention(s, partial(torch.add, v)) for s, v in zip(sites, parts, strict=True))):
-        return last_logits(len(vectors))
-
-
 def _compared(clean: Float[Tensor, "contexts 1 d_vocab"], steered: Float[Tensor, "contexts some d_vocab"]) -> _Outcome:
     change = steered - clean
     before, after = clean.log_softmax(-1), steered.log_softmax(-1)
@@ -155,6 +178,8 @@ def _compared(clean: Float[Tensor, "contexts 1 d_vocab"], steered: Float[Tensor,
     return _Outcome(kl.T.cpu(), change.abs().amax(-1).T.cpu(), change.argmax(-1).T.cpu())
 
 
-def _at_once(model: LanguageModel, ids: Int[Tensor, "contexts length"]) -> int:
-    """Vectors that run together without their keys and values growing large."""
-    return max(1, _CACHED_NUMBERS // (2 * model.n_layers * model.d_model * ids.numel()))
+def _at_once(model: LanguageModel, ids: Int[Tensor, "contexts length"], positions: int) -> int:
+    """Vectors that run together without keys, values and logits growing large."""
+    cached = 2 * model.n_layers * model.d_model * ids.numel()
+    logits = _COPIES_OF_LOGITS * len(ids) * positions * model.d_vocab
+    return max(1, _NUMBERS_AT_ONCE // (cached + logits))

@@ -17,7 +17,7 @@ from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths
 from saelab.errors import UserError
 from saelab.evaluation.text import held_out
-from saelab.models import LanguageModel, Site
+from saelab.models import LanguageModel, Positions, Site
 from saelab.steering.config import SteerConfig
 from saelab.steering.edits import as_edits
 from saelab.steering.steered import Sampling, largest_activations, side_by_side
@@ -33,18 +33,21 @@ class SteeredText(NamedTuple):
     """None: mode zero, or the model as it is."""
     edited: bool
     """False: the model as it is."""
+    seed: int
+    """Of the draw."""
     text: str
     """What was written after the prompt."""
 
 
 def steer(config: SteerConfig, model: LanguageModel | None = None) -> list[SteeredText]:
-    """Continue the prompt as the model would, and once for each strength.
+    """Continue the prompt as the model would, and then at each strength; of each as many texts as `samples` says.
 
     Args:
         model: a model that is loaded already; else the dictionary's own is loaded.
 
     Raises:
-        UserError: no dictionary there, a latent it does not have, a model that it does not fit or without a tokenizer.
+        UserError: no dictionary there, a latent it does not have, a model that it does not fit or without a tokenizer,
+            or positions that the text does not reach.
     """
     dictionary = load(config.run)
     for strength in config.strengths:
@@ -54,18 +57,38 @@ def steer(config: SteerConfig, model: LanguageModel | None = None) -> list[Steer
     )
     tokenizer = tokenizer_of(model)
     check_fit(str(config.run), dictionary.config, Site.parse(dictionary.site), model)
-    dictionary = dictionary.to(model.device)
-    texts = side_by_side(
-        model,
-        dictionary,
-        prompt_ids(model, config.prompt),
-        [(None, []), *((strength, config.edits(strength)) for strength in config.strengths)],
-        sampling=Sampling(config.max_new_tokens, config.temperature, config.top_k, config.top_p, config.seed),
-        method=config.method,
-        units=largest_of(config.run, model, dictionary, config),
-    )
-    written = [str(tokenizer.decode(text.ids)) for text in texts]
-    return [SteeredText(t.strength, i > 0, w) for i, (t, w) in enumerate(zip(texts, written, strict=True))]
+    dictionary, prompt = dictionary.to(model.device), prompt_ids(model, config.prompt)
+    check_reached(config, len(prompt))
+    units = largest_of(config.run, model, dictionary, config)
+    texts = [
+        side_by_side(
+            model,
+            dictionary,
+            prompt,
+            [(None, []), *((strength, config.edits(strength)) for strength in config.strengths)],
+            sampling=Sampling(config.max_new_tokens, config.temperature, config.top_k, config.top_p, seed),
+            method=config.method,
+            units=units,
+            positions=config.positions,
+        )
+        for seed in config.seeds
+    ]
+    return [
+        SteeredText(text.strength, variant > 0, seed, str(tokenizer.decode(text.ids)))
+        for variant, samples in enumerate(zip(*texts, strict=True))
+        for seed, text in zip(config.seeds, samples, strict=True)
+    ]
+
+
+def check_reached(config: SteerConfig, prompt: int) -> None:
+    """Raise UserError for positions beyond what the model reads (the last new token is written, not read)."""
+    positions = Positions.parse(config.positions)
+    read = prompt + config.max_new_tokens - 1
+    if positions is not None and positions.start_in(prompt) >= read:
+        raise UserError(
+            f"positions {config.positions!r}: the prompt of {prompt} tokens and max_new_tokens {config.max_new_tokens} "
+            f"reach position {read - 1}, so nothing would be edited"
+        )
 
 
 def prompt_ids(model: LanguageModel, prompt: str) -> Int[Tensor, "position"]:

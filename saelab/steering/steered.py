@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -14,32 +15,39 @@ from torch import Tensor
 from saelab.corpora import TokenRows
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
-from saelab.models import Intervention, LanguageModel, Site
+from saelab.models import Intervention, LanguageModel, Positions, Site
+from saelab.steering.config import Method
 from saelab.steering.edits import Change, Edits, add_vector, by_difference, by_direction, difference, direction
 from saelab.training.origin import written_before_read, written_sites
 
-Method = Literal["difference", "direction"]
-
 
 def interventions(
-    dictionary: Dictionary, edits: Edits, *, method: Method = "difference", units: Float[Tensor, "d_sae"] | None = None
+    dictionary: Dictionary,
+    edits: Edits,
+    *,
+    method: Method = "difference",
+    units: Float[Tensor, "d_sae"] | None = None,
+    positions: str = "all",
 ) -> tuple[Intervention, ...]:
-    """The edits as interventions where the dictionary reads and writes, at every position of the text.
+    """The edits as interventions where the dictionary reads and writes.
 
     Args:
         edits: {latent: strength to add}, or a list of `LatentEdit`.
         method: "difference" edits codes and adds decode(edited) - decode(codes); "direction" adds the decoder
             direction whatever the codes are, and knows only mode add.
         units: largest activation of each latent, which strengths count; None: codes as they are.
+        positions: where in each row: "all"; "5:" from 5 on; "5" that one; "-1:" from the prompt's last token on, all
+            generated ones included (the last token of a row that is not generated from). They count from 0.
 
     Raises:
-        UserError: an unknown or repeated latent, a mode that the method does not have, or edits of a transcoder's codes
-            that would come too late for what it writes.
+        UserError: an unknown or repeated latent, a mode that the method does not have, positions that can't be read, or
+            edits of a transcoder's codes that would come too late for what it writes.
     """
+    there = Positions.parse(positions)
     if dictionary.config.targets:
-        return _of_transcoder(dictionary, edits, method, units)
+        return tuple(replace(i, positions=there) for i in _of_transcoder(dictionary, edits, method, units))
     change: Change = {"difference": by_difference, "direction": by_direction}[method](dictionary, edits, units)
-    return (Intervention(Site.parse(dictionary.site), change, per_position=True),)
+    return (Intervention(Site.parse(dictionary.site), change, per_position=True, positions=there),)
 
 
 def _of_transcoder(
@@ -79,12 +87,14 @@ def steered(
     *,
     method: Method = "difference",
     units: Float[Tensor, "d_sae"] | None = None,
+    positions: str = "all",
 ) -> Iterator[LanguageModel]:
     """The model inside the `with` block runs under the edits: `with steered(model, sae, {123: +4.0}): model.loss(ids)`.
 
     Args and errors as in `interventions`.
     """
-    with model.intervene(*interventions(dictionary.to(model.device), edits, method=method, units=units)):
+    there = interventions(dictionary.to(model.device), edits, method=method, units=units, positions=positions)
+    with model.intervene(*there):
         yield model
 
 
@@ -116,19 +126,48 @@ def side_by_side(
     sampling: Sampling | None = None,
     method: Method = "difference",
     units: Float[Tensor, "d_sae"] | None = None,
+    positions: str = "all",
 ) -> list[Continuation]:
     """Continue `prompt` once under each variant, all drawn with the same seed.
 
     Args:
         variants: (strength to show, edits); empty edits give the model as it is.
+        positions: as in `interventions`.
     """
-    drawn = (sampling or Sampling())._asdict()
-    texts: list[Continuation] = []
-    for strength, edits in variants:
-        with steered(model, dictionary, edits, method=method, units=units):
-            ids = model.generate(prompt[None].to(model.device), **drawn)
-        texts.append(Continuation(strength, ids[0, len(prompt) :].cpu()))
-    return texts
+    given = {"sampling": sampling, "method": method, "units": units, "positions": positions}
+    return [
+        Continuation(strength, torch.tensor(list(continuing(model, dictionary, prompt, edits, **given))))
+        for strength, edits in variants
+    ]
+
+
+def continuing(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    prompt: Int[Tensor, "position"],
+    edits: Edits,
+    *,
+    sampling: Sampling | None = None,
+    method: Method = "difference",
+    units: Float[Tensor, "d_sae"] | None = None,
+    positions: str = "all",
+) -> Iterator[int]:
+    """The new tokens under the edits, one by one as they are drawn; args as in `side_by_side`, checked at once.
+
+    Between two tokens the model is as it was: the edits are in force only while one is computed.
+    """
+    there = interventions(dictionary.to(model.device), edits, method=method, units=units, positions=positions)
+    tokens = model.stream(prompt[None].to(model.device), **(sampling or Sampling())._asdict())
+
+    def drawn() -> Iterator[int]:
+        while True:
+            with model.intervene(*there):
+                token = next(tokens, None)
+            if token is None:
+                return
+            yield int(token[0])
+
+    return drawn()
 
 
 @torch.no_grad()

@@ -151,3 +151,23 @@ def test_what_follows_a_kept_beginning_is_that_of_whole_rows(family, kind: SiteK
         torch.testing.assert_close(logits, expected[:, start:], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found[read], expected_read[:, start:], rtol=1e-4, atol=1e-5)
     assert torch.allclose(rest([])[0], model.logits(tokens)[:, start:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["z", "k", "resid_post"])
+def test_one_position_of_some_rows_again_is_that_of_whole_rows(family, kind: SiteKind):
+    # Rows by name, one of them twice with two edits, at the first position, behind a sliding window, and at the end.
+    model, tokens = family.model, family.tokens(rows=3, length=12)
+    site, rows = Site(0, kind, None if kind == "resid_post" else 0), torch.tensor([2, 0, 2])
+    edits = 3 * torch.randn(3, 1, model.width(site), generator=torch.Generator().manual_seed(1))
+    logits_at = model.at_positions(tokens)
+    for position in (0, 8, 11):
+
+        def there(x, position=position):
+            return torch.cat([x[:, :position], x[:, position : position + 1] + edits, x[:, position + 1 :]], dim=1)
+
+        with model.intervene(Intervention(site, there)):
+            expected = model.logits(tokens[rows])[:, position]
+        with model.intervene(Intervention(site, lambda x: x + edits)):
+            torch.testing.assert_close(logits_at(position, rows), expected, rtol=1e-4, atol=1e-5)
+        clean = model.logits(tokens[rows])[:, position]
+        torch.testing.assert_close(logits_at(position, rows), clean, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from saelab.errors import UserError
-from saelab.steering.edits import LatentEdit, add_vector, as_edits, by_difference, by_direction, columns
+from saelab.steering.config import LatentEdit
+from saelab.steering.edits import add_vector, as_edits, by_difference, by_direction, columns
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_vector_early_in_the_model_is_that_of_a_whole_pass(model, tokens, monk
         with model.intervene(Intervention(site, lambda x, v=vector: torch.cat([x[:, :-1], x[:, -1:] + v], 1))):
             change = model.logits(tokens)[:, -1] - clean
         torch.testing.assert_close(found.largest[number], change.abs().amax(-1), rtol=1e-3, atol=1e-4)
-    monkeypatch.setattr("saelab.steering.effect._CACHED_NUMBERS", 1)  # one vector at a time
+    monkeypatch.setattr("saelab.steering.effect._NUMBERS_AT_ONCE", 1)  # one vector at a time
     again = effects(model, [site], vectors, [Contexts(tokens)])
     torch.testing.assert_close(again.kl, found.kl, rtol=1e-3, atol=1e-5)
     assert torch.equal(again.promoted, found.promoted)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from saelab.config import to_yaml
+from saelab.config import build, to_yaml
 from saelab.corpora import TokenPolicy
 from saelab.disk import RunPaths, write_text
 from saelab.errors import UserError
@@ -88,3 +88,54 @@ def test_another_model_than_in_training_is_refused(run, language_model, monkeypa
 def test_settings_that_mean_nothing_are_refused(run, changes: dict):
     with pytest.raises(ValidationError):
         settings(run, **changes)
+
+
+def test_samples_are_drawn_with_seeds_in_order(run, language_model):
+    texts = steer(settings(run, strength=[2.0], seed=5, samples=3), language_model)
+    assert [(t.edited, t.seed) for t in texts] == [(edited, seed) for edited in (False, True) for seed in (5, 6, 7)]
+    (clean, steered) = steer(settings(run, strength=[2.0], seed=6), language_model)
+    assert (clean, steered) == (texts[1], texts[4])
+
+
+def test_ratios_share_out_the_strength():
+    config = SteerConfig.model_validate({"run": "x", "latent": [3, 1], "strength": [2.0], "ratio": [1.0, -0.5]})
+    assert [(edit.latent, edit.strength) for edit in config.edits(2.0)] == [(3, 2.0), (1, -1.0)]
+
+
+def test_a_ratio_acts_as_the_strength_that_it_makes(run, language_model):
+    shared = steer(settings(run, latent=[7, 9], strength=[40.0], ratio=[1.0, 0.0]), language_model)
+    assert [t.text for t in shared] == [t.text for t in steer(settings(run, strength=[40.0]), language_model)]
+
+
+def test_positions_reach_the_text(run, language_model):
+    everywhere = steer(settings(run, strength=[500.0]), language_model)
+    nowhere_new = steer(settings(run, strength=[500.0], positions="0"), language_model)
+    last = steer(settings(run, strength=[500.0], positions="-1:"), language_model)
+    assert everywhere[0].text == nowhere_new[0].text == last[0].text
+    assert last[1].text != last[0].text
+    # The prompt has 5 tokens with its separator, and 8 new ones are written: the last one read is number 11.
+    assert steer(settings(run, strength=[500.0], positions="11"), language_model)[1].text[:7] == last[0].text[:7]
+    with pytest.raises(UserError, match="reach position 11, so nothing would be edited"):
+        steer(settings(run, positions="12:"), language_model)
+    with pytest.raises(UserError, match="lies before the start of a prompt of 5 tokens"):
+        steer(settings(run, positions="-6"), language_model)
+
+
+def test_settings_come_back_from_a_file(run):
+    config = settings(run, positions="-1:", ratio=[2.0], samples=2, prompt="yes", strength=[1e-5])
+    assert SteerConfig.model_validate_json(config.model_dump_json()) == config
+    assert settings(run, positions=5).positions == "5"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"positions": "last"}, "positions 'last' can't be read"),
+        ({"ratio": [1.0, 2.0]}, "ratio has 2 numbers for 1 latents"),
+        ({"ratio": [1.0], "mode": "zero"}, "leave ratio out"),
+        ({"samples": 0}, "samples: input should be greater than 0"),
+    ],
+)
+def test_each_refusal_is_a_sentence(run, changes: dict, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        build(SteerConfig, {"run": run, "latent": [7], **changes}, "here")

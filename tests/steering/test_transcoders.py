@@ -9,7 +9,8 @@ from saelab.dictionaries.config import Target
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
 from saelab.models import Intervention, Site
-from saelab.steering.edits import LatentEdit, by_difference
+from saelab.steering.config import LatentEdit
+from saelab.steering.edits import by_difference
 from saelab.steering.steered import Sampling, interventions, side_by_side, steered
 
 READS, MLP, LATE = "blocks.0.resid_mid", "blocks.0.mlp_out", "blocks.1.attn.z.head1"
@@ -84,3 +85,13 @@ def test_what_is_written_before_it_is_read_can_only_be_pushed(model, tokens, tra
 def test_a_transcoders_edits_are_no_function_of_one_activation(transcoder):
     with pytest.raises(UserError, match=r"reads blocks.0.resid_mid and writes blocks.0.mlp_out"):
         by_difference(transcoder(READS, MLP), {7: 1.0})
+
+
+@pytest.mark.parametrize("positions", ["2", "-1:"])
+def test_edits_at_some_positions_are_felt_there(model, tokens, transcoder, positions: str):
+    dictionary, before = transcoder(READS, MLP), model.logits(tokens)
+    with steered(model, dictionary, EDITS, positions=positions):
+        after = model.logits(tokens)
+    first = int(positions.strip(":")) % tokens.shape[1]
+    assert torch.equal(after[:, :first], before[:, :first])
+    assert not torch.equal(after[:, first], before[:, first])
