@@ -20,10 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from saelab.disk import write_json
-from saelab.features import FeatureIndex, schema
+from saelab.features import FeatureIndex, IndexConfig, schema
 from saelab.features.coactivation import PairCounts
+from saelab.features.effects import chosen_rows
 from saelab.features.spill import SortedRuns
 from saelab.features.summaries import Sampling
 from saelab.features.tables import TableWriter
@@ -70,9 +72,8 @@ def build(root: Path, latents: int, tokens: int, k: int, labels: int, buffer: in
         flags = draw.random((n // CONTEXT, CONTEXT, labels)) < 0.06 if labels else None
         with clock.stage("spill"):
             runs.append(codes[distinct], np.repeat(begin + np.arange(n), counts), values)
-            text.append(
-                ids, documents, np.ones(ids.shape, bool), np.ones((n // CONTEXT, CONTEXT - 1), np.float32), flags
-            )
+            every = np.ones(ids.shape, bool)
+            text.append(ids, documents, every, every, np.ones((n // CONTEXT, CONTEXT - 1), np.float32), flags)
         if batch % stride == 0:
             with clock.stage("co-activation"):
                 pairs.add(codes[distinct], np.concatenate([[0], np.cumsum(counts)]))
@@ -87,11 +88,13 @@ def build(root: Path, latents: int, tokens: int, k: int, labels: int, buffer: in
     with clock.stage("co-activation"), TableWriter(schema.COACTIVATION, root) as writer:
         pairs.write(writer)
     fill(root, latents, draw)
+    with clock.stage("choice of rows for effects"):
+        write_random_effects(root, draw)
     write_json(
         schema.summary_path(root),
         {
             "schema_version": schema.SCHEMA_VERSION, "d_sae": latents, "context": CONTEXT,
-            "n_tokens": len(text), "n_positions": len(text), "n_activations": tables.n_activations,
+            "n_tokens": len(text), "n_positions": len(text), "n_activations": tables.n_activations, "groups": [],
         },
     )  # fmt: skip
     shutil.rmtree(spill)
@@ -122,6 +125,18 @@ def fill(root: Path, latents: int, draw: np.random.Generator) -> None:
         )
     with TableWriter(schema.VOCABULARY, root) as writer:
         writer.append({"id": np.arange(VOCABULARY), "text": [f" word{n}" for n in range(VOCABULARY)]})
+
+
+def write_random_effects(root: Path, draw: np.random.Generator) -> None:
+    """Random effects of the top examples that the default budget reaches; choosing them is the index's own work."""
+    columns = ["latent", "token", "rank"]
+    top = pq.read_table(schema.EXAMPLES.path(root), columns=columns, filters=[("quantile", "==", 0)])
+    latent, token, rank = (top[name].to_numpy().astype(np.int64) for name in columns)
+    rows = chosen_rows(latent, token // CONTEXT, rank, IndexConfig(run=root).effect_tokens, CONTEXT)
+    known = np.isin(token // CONTEXT, rows)
+    with TableWriter(schema.EFFECTS, root) as writer:
+        effect = draw.normal(size=int(known.sum()))
+        writer.append({"latent": latent[known], "token": token[known], "effect": effect})
 
 
 def page(index: FeatureIndex, latent: int) -> None:

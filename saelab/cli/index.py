@@ -15,6 +15,7 @@ app = App(
         "index",
         """  saelab index runs/a
   saelab index runs/a --tokens 10M --top_examples 50""",
+        useful=("tokens", "corpus", "out", "model", "dtype", "batch", "top_examples", "effect_tokens"),
     ),
 )
 

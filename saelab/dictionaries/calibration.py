@@ -19,7 +19,6 @@ from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
 from saelab.kernels.backend import choose
 
-TOLERANCE = 0.05  # of k: beyond it a dictionary does not do at inference what it was trained to do
 _NEVER = torch.finfo(torch.float32).max  # threshold of a latent that never fired in training
 _KEPT_AT_LEAST = 2**12  # ratios of a batch
 _TILE_ELEMENTS = 2**25  # pre-activations held at once: 128 MB in fp32

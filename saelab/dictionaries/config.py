@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from saelab.config import Config
 
 SCHEMA_VERSION = 1
+BUDGET_TOLERANCE = 0.05  # of k: beyond it a dictionary does not do at inference what it was trained to do
 
 
 class ActivationAffinity(Config):
@@ -178,6 +179,9 @@ class DictionaryConfig(Config):
     """Token policy of the training activations: which positions exist and which are excluded."""
     tokens_trained: int = Field(ge=0)
     saelab_version: str
+    imported_from: str = ""
+    """Format that another tool wrote it in; empty for saelab's own. Of relu, jumprelu and gated dictionaries the price
+    of firing is then unknown, and k only stands in for it."""
     weights_sha256: str = ""
     """SHA-256 of dictionary.safetensors; filled in when the dictionary is written."""
 

@@ -131,6 +131,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
     whole, _, _ = text.rpartition("\n")
     try:
         return [json.loads(line) for line in whole.splitlines()]

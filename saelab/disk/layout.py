@@ -53,9 +53,23 @@ class RunPaths:
     def report(self, suite: str) -> Path:
         return self.evaluation / f"{suite}.json"
 
+    def documents(self, suite: str) -> Path:
+        """The sums behind a report's numbers, document by document."""
+        return self.evaluation / f"{suite}-documents.safetensors"
+
     @property
     def features(self) -> Path:
         return self.root / "features"
+
+    @property
+    def notes(self) -> Path:
+        """Names and notes that people gave to latents; it moves with the run."""
+        return self.root / "notes.sqlite"
+
+    @property
+    def pulled(self) -> Path:
+        """Where it came from; only of a run that `saelab pull` made."""
+        return self.root / "pulled.json"
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,41 @@ class DictionaryPaths:
     def trained_thresholds(self) -> Path:
         """Only where `saelab calibrate` has changed them."""
         return self.root / "trained-thresholds.safetensors"
+
+
+@dataclass(frozen=True)
+class PublishedPaths:
+    """A repository: a folder for each dictionary, in which its files and those of its run lie side by side."""
+
+    root: Path
+
+    @property
+    def card(self) -> Path:
+        return self.root / "README.md"
+
+    @property
+    def overview(self) -> Path:
+        """Figure of all dictionaries together."""
+        return self.root / "sparsity-fidelity.svg"
+
+    def entry(self, id: str) -> Path:
+        """`RunPaths` and `DictionaryPaths` name what lies in it."""
+        return self.root / id
+
+    def publication(self, id: str) -> Path:
+        """What was left out or changed on the way out."""
+        return self.entry(id) / "publication.json"
+
+    def saelens(self, id: str) -> Path:
+        """The copy in SAELens' format."""
+        return self.entry(id) / "saelens"
+
+    def figure(self, id: str, name: str) -> Path:
+        return self.entry(id) / "figures" / f"{name}.svg"
+
+    def link(self, path: Path) -> str:
+        """How the card names one of these."""
+        return path.relative_to(self.root).as_posix()
 
 
 @dataclass(frozen=True)

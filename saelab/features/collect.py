@@ -32,6 +32,8 @@ class Mark:
     pair_tokens: int = 0  # kept tokens whose pairs were counted
     runs: int = 0
     pair_runs: int = 0
+    effect_rows: int = 0  # rows of text on which the effects of latents were measured, after the pass
+    effect_runs: int = 0
     exhausted: bool = False  # the corpus ended before the wanted number of tokens
 
 
@@ -44,15 +46,21 @@ class Spill:
         self.text = TextColumns(root / "text", plan.policy.context, plan.labels)
         self.activations = SortedRuns(root / "activations", plan.dictionary.d_sae, plan.config.buffer)
         self.pairs = PairCounts(root / "pairs", plan.dictionary.d_sae, plan.config.buffer)
+        # Effects on the loss, measured row by row and wanted by latent.
+        self.effects = SortedRuns(root / "effects", plan.dictionary.d_sae, plan.config.buffer)
         self.text.truncate(self.mark.positions)
         self.activations.truncate(self.mark.runs)
         self.pairs.runs.truncate(self.mark.pair_runs)
+        self.effects.truncate(self.mark.effect_runs)
 
     def save_mark(self, mark: Mark) -> None:
         """Flush, then record the point to go on from."""
         self.activations.flush()
         self.pairs.runs.flush()
-        self.mark = replace(mark, runs=self.activations.n_runs, pair_runs=self.pairs.runs.n_runs)
+        self.effects.flush()
+        self.mark = replace(
+            mark, runs=self.activations.n_runs, pair_runs=self.pairs.runs.n_runs, effect_runs=self.effects.n_runs
+        )
         write_json(self._state, {"settings": self.plan.settings, "mark": asdict(self.mark)})
 
     def remove(self) -> None:
@@ -114,7 +122,9 @@ def _collect_rows(spill: Spill, rows: TokenRows, mark: Mark) -> int:
     spill.activations.append(latents, np.repeat(token, np.diff(offsets)), values)
     labels = label_rows(rows, plan.corpus, plan.tokenizer).numpy() if plan.labels else None
     loss = loss.cpu().masked_fill(~rows.real[:, 1:], math.nan)
-    spill.text.append(rows.ids.numpy(), rows.documents.numpy(), rows.keep.numpy(), loss.numpy(), labels)
+    spill.text.append(
+        rows.ids.numpy(), rows.documents.numpy(), rows.real.numpy(), rows.keep.numpy(), loss.numpy(), labels
+    )
     if not plan.pair_stride:
         return 0
     chosen = token // plan.policy.context % plan.pair_stride == 0

@@ -38,6 +38,8 @@ class IndexConfig(Config):
     """examples sampled per latent from each quarter of (0, largest activation], each from another document"""
     coactivation_pairs: Count = Field(default=20_000_000, ge=0)
     """pairs of active latents counted for co-activation (evenly spaced rows of text are taken); 0 leaves it out"""
+    effect_tokens: Count = Field(default=100_000, ge=0)
+    """tokens that may be computed again to find what top examples do to the next token's loss; 0 leaves it out"""
     buffer: Count = Field(default=2_000_000, ge=1)
     """activations held in memory at once"""
     overwrite: bool = False

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
 from saelab.disk import read_json
@@ -26,6 +26,7 @@ from saelab.features.records import (
     LatentStatistics,
     LatentWeight,
     Logits,
+    Meaning,
     Neighbour,
     TokenMass,
     TokenWeight,
@@ -45,7 +46,7 @@ class FeatureIndex:
     """An index made by `build_index`. Safe to share between threads; holds no table but the small one of all latents.
 
     Raises:
-        UserError: no index there, one of a newer schema, or a file that is missing or damaged.
+        UserError: no index there, one of another schema version, or a file that is missing or damaged.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -78,14 +79,36 @@ class FeatureIndex:
 
     def examples(self, latent: int, quantile: int | None = None) -> list[Example]:
         """Examples of one latent: the largest first, then quarter by quarter; or those of one `quantile` (0 … 4)."""
-        rows = self._at("examples", latent)
+        rows, effects = self._at("examples", latent), self._effects(latent)
         plain = rows.select(["quantile", "rank", "token", "document", "value", "focus"]).to_pylist()
         ids, values = rows.column("tokens"), rows.column("values")
         return [
-            Example(tokens=ids[n].values.to_numpy(), values=values[n].values.to_numpy(), **row)
+            Example(
+                tokens=ids[n].values.to_numpy(),
+                values=values[n].values.to_numpy(),
+                effect=effects.get(row["token"]) if row["quantile"] == 0 else None,
+                **row,
+            )
             for n, row in enumerate(plain)
             if quantile is None or row["quantile"] == quantile
         ]
+
+    def _effects(self, latent: int) -> dict[int, float]:
+        rows = self._at("effects", latent)
+        return dict(zip(rows.column("token").to_pylist(), rows.column("effect").to_pylist(), strict=True))
+
+    def meaning(self, latent: int) -> Meaning | None:
+        """What a latent of a supervised dictionary stands for; None in all others."""
+        group = int(np.searchsorted(self._group_ends, latent, side="right"))
+        if group == len(self._group_ends):
+            return None
+        named = self.summary["groups"][group]
+        # counted from the group's end
+        return Meaning(named["name"], named["values"][latent - self._group_ends[group]])
+
+    @cached_property
+    def _group_ends(self) -> Int64[np.ndarray, "groups"]:
+        return np.cumsum([len(group["values"]) for group in self.summary["groups"]], dtype=np.int64)
 
     def losses(self, examples: Sequence[Example]) -> list[Float32[np.ndarray, "window"]]:
         """The loss on every token of each example's window, as in `Window.loss`; faster than a `window` each."""
@@ -202,13 +225,22 @@ class FeatureIndex:
     # Text
 
     def window(self, token: int, before: int = 60, after: int = 40, latent: int | None = None) -> Window:
-        """The text around a token, clipped to its row, with one latent's activation on it if `latent` is given."""
+        """The text around a token, clipped to its row, with one latent's activation on it if `latent` is given.
+
+        Raises:
+            UserError: no such token, or padding.
+        """
         context, end = self.summary["context"], self.summary["n_positions"]
         if not 0 <= token < end:
             raise UserError(f"token {token} is not in the indexed text, which has tokens 0 to {end - 1}")
         row = token - token % context
         low, high = max(token - max(before, 0), row), min(token + max(after, 0) + 1, row + context)
         rows = self._tables["tokens"].between(low, high)
+        real = rows.column("real").to_numpy()
+        if not real[token - low]:
+            raise UserError(f"token {token} is padding, which fills up a row and is no text")
+        high = low + int(real.sum())  # padding lies at a row's right
+        rows = rows.slice(0, high - low)
         values = None
         if latent is not None:
             active = self.activations(latent)
@@ -272,7 +304,12 @@ def _read_summary(path: Path) -> dict[str, Any]:
         raise UserError(f"{where} is damaged: it states no schema version; build the index again")
     if version > schema.SCHEMA_VERSION:
         raise UserError(f"{where} has schema version {version}; update saelab to read it")
-    missing = {"d_sae", "n_tokens", "n_positions", "context"} - summary.keys()
+    if version < schema.SCHEMA_VERSION:
+        raise UserError(
+            f"{path} was made by an earlier saelab (schema version {version}, this one reads {schema.SCHEMA_VERSION}); "
+            "make it again with `saelab index RUN --overwrite`"
+        )
+    missing = {"d_sae", "n_tokens", "n_positions", "context", "groups"} - summary.keys()
     if missing:
         raise UserError(f"{where} is damaged: it lacks {', '.join(sorted(missing))}; build the index again")
     return summary

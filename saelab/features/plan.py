@@ -13,6 +13,7 @@ from saelab.config import build
 from saelab.corpora import CorpusConfig, TokenPolicy
 from saelab.corpora.config import GENERATED
 from saelab.dictionaries.artifact import load
+from saelab.dictionaries.config import Group, GroupChoice
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths
 from saelab.features.config import IndexConfig
@@ -98,6 +99,12 @@ class Plan:
         return tuple(LABELS)
 
     @property
+    def groups(self) -> tuple[Group, ...]:
+        """What each latent of a supervised dictionary stands for, in the order of its latents; () for others."""
+        allocation = self.dictionary.config.allocation
+        return allocation.groups if isinstance(allocation, GroupChoice) else ()
+
+    @property
     def sampling(self) -> Sampling:
         return Sampling(self.config.top_examples, self.config.quarter_examples, self.config.seed)
 
@@ -119,7 +126,7 @@ class Plan:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the index's content: equal settings, equal index."""
-        keys = ("tokens", "seed", "top_examples", "quarter_examples", "coactivation_pairs")
+        keys = ("tokens", "seed", "top_examples", "quarter_examples", "coactivation_pairs", "effect_tokens")
         return {
             "schema_version": SCHEMA_VERSION,
             "dictionary_sha256": self.dictionary.config.weights_sha256,

@@ -39,6 +39,7 @@ class Example:
     tokens: Int32[np.ndarray, "window"]  # token ids
     values: Float32[np.ndarray, "window"]  # this latent's activation on each of them
     focus: int  # index of the token itself
+    effect: float | None = None  # nats: next-token loss without this latent's contribution, minus the clean loss
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class Activations:
 
     token: Int64[np.ndarray, "n"]
     value: Float32[np.ndarray, "n"]
+
+
+class Meaning(NamedTuple):
+    """A latent of a supervised dictionary: the attribute, and the value that it stands for."""
+
+    group: str
+    value: str
 
 
 class TokenWeight(NamedTuple):

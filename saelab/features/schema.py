@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 HISTOGRAM_BINS = 40  # equal bins over (0, max]
 QUARTERS = 4  # example groups 1..4: equal parts of (0, max], 4 the highest; group 0 holds the largest activations
@@ -41,6 +41,7 @@ TOKENS = _table(
         "document": pa.int32(),
         "position": pa.int16(),
         "row": pa.int32(),
+        "real": pa.bool_(),  # False: padding, which fills up a row and is no text
         "kept": pa.bool_(),  # False: excluded by the token policy, so no latent is active here
         "loss": pa.float32(),  # nats; cross-entropy of predicting the next token from here; null at a row's end
     },
@@ -73,6 +74,15 @@ EXAMPLES = _table(
         "tokens": pa.list_(pa.int32()),
         "values": pa.list_(pa.float32()),
         "focus": pa.int16(),  # index of the peak in the window
+    },
+)
+EFFECTS = _table(
+    "effects",
+    8_192,
+    {
+        "latent": _LATENT,
+        "token": pa.int64(),  # one of the latent's largest activations
+        "effect": pa.float32(),  # nats: next-token loss without the latent's contribution here, minus the clean loss
     },
 )
 LOGITS = _table(
@@ -122,7 +132,8 @@ TOKEN_LATENTS = _table(
 VOCABULARY = _table("vocabulary", 65_536, {"id": pa.int32(), "text": pa.string()})
 
 TABLES = (
-    TOKENS, ACTIVATIONS, LATENTS, EXAMPLES, LOGITS, NEIGHBOURS, COACTIVATION, LABELS, TOKEN_LATENTS, VOCABULARY,
+    TOKENS, ACTIVATIONS, LATENTS, EXAMPLES, EFFECTS, LOGITS, NEIGHBOURS, COACTIVATION, LABELS, TOKEN_LATENTS,
+    VOCABULARY,
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from saelab.features.spill import Column
 
 
 class TextColumns:
-    """Token id, document, kept flag, loss and labels of every position; token number = row * context + position.
+    """What is known of every position, padding included; token number = row * context + position.
 
     Args:
         folder: where the columns lie.
@@ -26,6 +26,7 @@ class TextColumns:
         self._columns = {
             "ids": Column(folder / "ids.bin", np.int32),
             "documents": Column(folder / "documents.bin", np.int32),
+            "real": Column(folder / "real.bin", np.bool_),
             "kept": Column(folder / "kept.bin", np.bool_),
             "loss": Column(folder / "loss.bin", np.float32),
         }
@@ -40,6 +41,7 @@ class TextColumns:
         self,
         ids: NDArray,
         documents: NDArray,
+        real: Bool[np.ndarray, "rows context"],
         kept: Bool[np.ndarray, "rows context"],
         loss: Float32[np.ndarray, "rows context-1"],
         labels: Bool[np.ndarray, "rows context n_labels"] | None,
@@ -48,7 +50,7 @@ class TextColumns:
         of predicting padding."""
         padded = np.full(ids.shape, np.nan, np.float32)
         padded[:, :-1] = loss
-        parts = {"ids": ids, "documents": documents, "kept": kept, "loss": padded}
+        parts = {"ids": ids, "documents": documents, "real": real, "kept": kept, "loss": padded}
         for name, values in parts.items():
             self._columns[name].append(values.reshape(-1))
         if self.labels:
@@ -67,8 +69,8 @@ class TextColumns:
 
     def refresh(self) -> None:
         """Map the columns as they are now; call after the last `append`, before reading."""
-        self.ids, self.documents, self.kept, self.loss = (
-            self._columns[name].read() for name in ("ids", "documents", "kept", "loss")
+        self.ids, self.documents, self.real, self.kept, self.loss = (
+            self._columns[name].read() for name in ("ids", "documents", "real", "kept", "loss")
         )
         self._packed_labels = self._columns["labels"].read() if self.labels else None
 

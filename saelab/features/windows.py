@@ -18,7 +18,7 @@ _CHUNK = 2**15  # examples whose windows are in memory at once
 
 
 class Windows(NamedTuple):
-    """Windows of some examples, clipped to their rows: window i owns entries `offsets[i]:offsets[i+1]`."""
+    """Windows of some examples, clipped to the text of their rows: window i owns entries `offsets[i]:offsets[i+1]`."""
 
     examples: Examples
     rank: NDArray  # 0 for the largest of the latent's examples of the same quantile
@@ -42,8 +42,16 @@ def windows(
         row_start = part.token - part.token % text.context
         first = np.maximum(part.token - WINDOW_BEFORE, row_start)
         last = np.minimum(part.token + WINDOW_AFTER + 1, row_start + text.context)
+        last -= _padding(part.token, last, text)
         offsets = np.concatenate([[0], np.cumsum(last - first)])
         owner = np.repeat(np.arange(len(part)), last - first)
         token = np.arange(offsets[-1]) - offsets[owner] + first[owner]
         values = lookup(slices, part.latent[owner], token)
         yield Windows(part, rank, offsets, text.ids[token], values, part.token - first)
+
+
+def _padding(token: NDArray, last: NDArray, text: TextColumns) -> NDArray:
+    """How many of the positions from each token up to `last` (half open) are padding; it lies at a row's right."""
+    after = token[:, None] + np.arange(WINDOW_AFTER + 1)
+    inside = after < last[:, None]
+    return (inside & ~text.real[np.where(inside, after, 0)]).sum(axis=1)

@@ -15,6 +15,7 @@ from saelab.disk import write_json
 from saelab.features import schema
 from saelab.features.collect import Spill
 from saelab.features.decoder_tables import write_logits, write_neighbours
+from saelab.features.effects import Measured, write_effects
 from saelab.features.grouping import rank_in_group
 from saelab.features.label_scores import label_scores
 from saelab.features.spill import SortedRuns
@@ -37,6 +38,8 @@ def write_index(spill: Spill, root: Path) -> None:
         write_tokens(spill.text, writer)
     latents = LatentTables(spill.activations, spill.text, plan.sampling, spill.mark.kept)
     latents.write(root, spill.root / "mass", plan.model.d_vocab)
+    with TableWriter(schema.EFFECTS, root) as writer:
+        measured = write_effects(spill, root, writer)
     with TableWriter(schema.COACTIVATION, root) as writer:
         spill.pairs.write(writer)
     with TableWriter(schema.LOGITS, root) as writer:
@@ -46,7 +49,7 @@ def write_index(spill: Spill, root: Path) -> None:
         write_neighbours(writer, plan.encoder)
     with TableWriter(schema.VOCABULARY, root) as writer:
         write_vocabulary(writer, plan.tokenizer, plan.model.d_vocab)
-    write_json(schema.summary_path(root), _summary(spill, latents))
+    write_json(schema.summary_path(root), _summary(spill, latents, measured))
 
 
 class LatentTables:
@@ -160,6 +163,7 @@ def write_tokens(text: TextColumns, writer: TableWriter) -> None:
                 "document": text.documents[here],
                 "position": token % text.context,
                 "row": token // text.context,
+                "real": text.real[here],
                 "kept": text.kept[here],
                 "loss": text.loss[here],
             }
@@ -184,7 +188,7 @@ def _write_token_latents(mass: SortedRuns, totals: NDArray, writer: TableWriter)
         )
 
 
-def _summary(spill: Spill, latents: LatentTables) -> dict[str, Any]:
+def _summary(spill: Spill, latents: LatentTables, measured: Measured) -> dict[str, Any]:
     """index.json: where the numbers come from."""
     plan, mark, dictionary = spill.plan, spill.mark, spill.plan.dictionary
     return {
@@ -213,6 +217,8 @@ def _summary(spill: Spill, latents: LatentTables) -> dict[str, Any]:
         "l0": latents.n_activations / mark.kept,
         "n_alive": latents.n_alive,
         "labels": list(plan.labels),
+        "groups": [group.model_dump(mode="json") for group in plan.groups],
+        "effects": measured._asdict(),
         "coactivation_tokens": mark.pair_tokens,
         "has_logits": plan.why_no_logits is None,
         "why_no_logits": plan.why_no_logits,

@@ -115,7 +115,7 @@ def test_threads_share_an_index(index: FeatureIndex) -> None:
 
 def test_stretches_run_over_the_borders_of_row_groups(tmp_path: Path) -> None:
     rows = {"token": range(50), "id": range(100, 150), "document": [0] * 50, "position": [0] * 50, "row": [0] * 50,
-            "kept": [True] * 50, "loss": [0.0] * 50}  # fmt: skip
+            "real": [True] * 50, "kept": [True] * 50, "loss": [0.0] * 50}  # fmt: skip
     pq.write_table(pa.table(rows, schema=TOKENS.columns), TOKENS.path(tmp_path), row_group_size=7)
     found = SortedTable(TOKENS, tmp_path).stretches([(5, 23), (0, 1), (48, 50)], "id")
     assert [part.tolist() for part in found] == [list(range(105, 123)), [100], [148, 149]]
@@ -171,6 +171,24 @@ def test_a_newer_schema_is_refused(copy: Path) -> None:
     edit_summary(copy, lambda summary: summary.update(schema_version=99))
     with pytest.raises(UserError, match="schema version 99; update saelab"):
         FeatureIndex(copy)
+
+
+def test_an_older_schema_is_refused_with_the_command_that_makes_it_again(copy: Path) -> None:
+    edit_summary(copy, lambda summary: summary.update(schema_version=1))
+    with pytest.raises(UserError, match=r"earlier saelab \(schema version 1.*saelab index RUN --overwrite"):
+        FeatureIndex(copy)
+
+
+def test_latents_of_a_supervised_dictionary_have_a_group_and_a_value(copy: Path) -> None:
+    groups = [{"name": "IO", "values": ["Mary", "John"]}, {"name": "Pos", "values": ["ABB"]}]
+    edit_summary(copy, lambda summary: summary.update(groups=groups))
+    index = FeatureIndex(copy)
+    found = [index.meaning(latent) for latent in range(4)]
+    assert found == [("IO", "Mary"), ("IO", "John"), ("Pos", "ABB"), None]
+
+
+def test_latents_that_were_learnt_have_no_meaning_of_their_own(index: FeatureIndex) -> None:
+    assert index.meaning(0) is None
 
 
 def test_a_damaged_summary_is_refused(copy: Path) -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from saelab.corpora import CorpusConfig, TokenPolicy, pack
 from saelab.dictionaries.dictionary import Dictionary
+from saelab.errors import UserError
 from saelab.features import FeatureIndex, IndexConfig, build_index
 from saelab.models import LanguageModel
 from tests.features.conftest import CONTEXT
@@ -36,7 +38,13 @@ def test_padding_is_counted_nowhere(
     assert all(real[index.activations(latent).token].all() for latent in range(plain.d_sae))
     short = next(i for i, row in enumerate(rows.real) if 3 < row.sum() < CONTEXT)
     length = int(rows.real[short].sum())
-    loss = index.window(short * CONTEXT, before=0, after=CONTEXT).loss
+    window = index.window(short * CONTEXT, before=0, after=CONTEXT)
+    assert window.tokens.tolist() == rows.ids[short, :length].tolist()
     expected = model.loss(rows.ids[short : short + 1, :length])[0].numpy()
-    np.testing.assert_allclose(loss[: length - 1], expected, atol=1e-5)
-    assert np.isnan(loss[length - 1 :]).all()
+    np.testing.assert_allclose(window.loss[:-1], expected, atol=1e-5)
+    assert np.isnan(window.loss[-1])
+    with pytest.raises(UserError, match="is padding"):
+        index.window(short * CONTEXT + length)
+    places = [(e.token - e.focus, len(e.tokens)) for latent in range(plain.d_sae) for e in index.examples(latent)]
+    assert all(real[first : first + length].all() for first, length in places)
+    assert any(not real[first + length] for first, length in places if first + length < len(real))  # cut short
