@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Literal
 
+from saelab.evaluation.printing import markdown_rows
+
 # 97.5 % quantile of Student's t for 1, 2, … degrees of freedom; beyond the table the normal's is near enough.
 _STUDENT = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -40,14 +42,7 @@ def spread(values: Sequence[float | None], digits: int = 3, factor: float = 1.0)
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose columns line up in plain text too; the first is flush left, the others right."""
-    widths = [max(len(row[i]) for row in (titles, *rows)) for i in range(len(titles))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(titles), line(rule), *map(line, rows)])
+    return markdown_rows(titles, rows)
 
 
 @dataclass(frozen=True)

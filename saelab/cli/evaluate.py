@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App
 
@@ -12,7 +16,10 @@ from saelab.cli.settings import epilogue
 from saelab.errors import UserError
 
 if TYPE_CHECKING:
+    from saelab.evaluation.config import EvaluateConfig
     from saelab.evaluation.reports import AnyReport
+
+NAMES, NUMBER = 30, 24  # letters: what the first and the last column take, and a number with its interval
 
 app = App(
     name="evaluate",
@@ -22,36 +29,105 @@ app = App(
         """  saelab evaluate runs/a
   saelab evaluate runs/a runs/b --tokens 1M     side by side, in one pass
   saelab evaluate runs/a --corpus.source demo   on text of your choice
-  saelab evaluate runs/a --suite ioi            on the task that `saelab ioi` is about""",
+  saelab evaluate runs/a --suite ioi            on the task of `saelab ioi`
+  saelab evaluate runs/a --html a.html          a page with figures""",
+        useful=("tokens", "corpus", "model", "dtype", "batch_rows", "resamples"),
     ),
 )
 
 
 @app.default
-def evaluate(*words: Word, suite: list[str] | None = None, overwrite: bool = False) -> None:
+def evaluate(
+    *words: Word,
+    suite: list[str] | None = None,
+    html: Path | None = None,
+    table: Literal["plain", "markdown", "csv"] = "plain",
+    schema: str | None = None,
+    together: bool = False,
+    overwrite: bool = False,
+) -> None:
     """Measure dictionaries on held-out text: what the reconstruction loses, and who fires how often.
 
     Parameters
     ----------
     suite
-        One of `suites`, or several if it is given again; ioi stands alone, with the settings of `saelab ioi`.
+        One of `suites` (fidelity, sparsity, labels, …), or several if it is given again; ioi stands alone.
+    html
+        Write one page with tables, figures and definitions, which needs nothing else, to this file.
+    table
+        How numbers are printed: plain, markdown, or csv (a number a line, unrounded).
+    schema
+        Print the JSON Schema of this suite's report (or of ioi, compare, together) and measure nothing.
+    together
+        Substitute all runs, at different sites of one model, in the same pass: one report, in place of the suites.
     overwrite
         Replace reports that were made with other settings.
     """
+    if schema is not None:
+        print(_schema(schema))
+        return
     arguments = parse(words, takes_runs=True)
     given = {"runs": list(arguments.runs) or None, "overwrite": overwrite or None}
     if suite and "ioi" in suite:
         if len(suite) > 1:
             raise UserError("the suite ioi has settings of its own: run it without other suites")
+        if html is not None:
+            raise UserError("the suite ioi writes RUN/evaluation/ioi.html by itself: leave --html out")
         _judge(arguments, given)
         return
     from saelab.evaluation.config import EvaluateConfig
 
-    config = arguments.load(EvaluateConfig, suites=suite, **given)
+    config = arguments.load(EvaluateConfig, suites=suite, together=together or None, **given)
+    if config.together:
+        if suite:
+            raise UserError("--together measures one thing of its own: leave --suite out")
+        _together(config, html, table)
+        return
 
     from saelab.evaluation.evaluate import evaluate as run
 
-    show(run(config))
+    reports = run(config)
+    show(reports, table)
+    if html is not None:
+        from saelab.evaluation import page, sections
+
+        page.write(html, sections.title(reports), sections.parts(reports))
+        print(f"the page is {html}", file=sys.stderr)
+
+
+def _together(config: EvaluateConfig, html: Path | None, form: str) -> None:
+    """Measure the set, and print its one table."""
+    if form == "csv":
+        raise UserError("--together prints plain or markdown; its numbers, unrounded, are in together.json")
+    from saelab.evaluation.page import write
+    from saelab.evaluation.printing import markdown, rich_table
+    from saelab.evaluation.together.run import evaluate_together
+    from saelab.evaluation.together.table import side_by_side
+
+    grid = side_by_side(evaluate_together(config))
+    if form == "markdown":
+        print(markdown(grid))
+    else:
+        from rich.console import Console
+
+        Console().print(rich_table(grid))
+    if html is not None:
+        write(html, "Substituted together", [grid])
+        print(f"the page is {html}", file=sys.stderr)
+
+
+def _schema(suite: str) -> str:
+    """JSON Schema (2020-12) of a suite's report."""
+    from saelab.evaluation.compare.report import json_schema as of_compare
+    from saelab.evaluation.ioi.report import json_schema as of_ioi
+    from saelab.evaluation.reports import REPORTS, json_schema
+    from saelab.evaluation.together.report import json_schema as of_together
+
+    schemas = {name: partial(json_schema, name) for name in REPORTS}
+    makers = {**schemas, "ioi": of_ioi, "compare": of_compare, "together": of_together}
+    if suite not in makers:
+        raise UserError(f"there is no suite {suite!r}; there are {', '.join(makers)}")
+    return json.dumps(makers[suite](), indent=2, ensure_ascii=False)
 
 
 def _judge(arguments: Arguments, given: Mapping[str, Any]) -> None:
@@ -67,12 +143,23 @@ def _judge(arguments: Arguments, given: Mapping[str, Any]) -> None:
     print(f"reports are in {config.runs[0]}/evaluation/ioi.html and beside the other runs")
 
 
-def show(reports: Sequence[AnyReport]) -> None:
-    """Print a table for each suite, runs side by side."""
+def show(reports: Sequence[AnyReport], form: str = "plain") -> None:
+    """Print a table for each suite, runs side by side; or, as csv, one for all."""
     from rich.console import Console
 
-    from saelab.evaluation.tables import table
+    from saelab.evaluation.printing import markdown, rich_table
+    from saelab.evaluation.tables import as_csv, side_by_side
 
+    if form == "csv":
+        print(as_csv(reports), end="")
+        return
     console = Console()
+    abreast = len(reports) if form == "markdown" else max(2, (console.width - NAMES) // NUMBER)
     for suite in dict.fromkeys(report.suite for report in reports):
-        console.print(table([report for report in reports if report.suite == suite]))
+        of_suite = [report for report in reports if report.suite == suite]
+        for first in range(0, len(of_suite), abreast):
+            table = side_by_side(of_suite[first : first + abreast])
+            if form == "markdown":
+                print(markdown(table) + "\n")
+            else:
+                console.print(rich_table(table))

@@ -52,7 +52,7 @@ def ioi(*words: Word, out: Path | None = None, overwrite: bool = False) -> None:
 
     directory = out or runs_folder() / f"ioi-{Path(config.model).name}"
     show(run(config, directory))
-    print(f"the report is {directory / 'ioi.html'}; next: saelab browse {directory / 'dictionaries'}")
+    print(f"the report is {directory / 'ioi.html'}; next: saelab browse {directory}")
 
 
 def show(report: IoiReport) -> None:

@@ -18,13 +18,15 @@ STAGES = {
     "harvest": "saelab.activations.config:HarvestConfig",
     "train": "saelab.training.config:TrainConfig",
     "evaluate": "saelab.evaluation.config:EvaluateConfig",
+    "compare": "saelab.evaluation.compare.config:CompareConfig",
     "calibrate": "saelab.evaluation.config:CalibrateConfig",
     "ioi": "saelab.evaluation.ioi.config:IoiConfig",
     "index": "saelab.features.config:IndexConfig",
+    "steer": "saelab.steering.config:SteerConfig",
 }
 """The config class of every stage that takes settings."""
 
-FEW = 14  # up to this many settings a help page explains all of them and still fits a screen
+FEW = 14  # up to this many settings a help page with few options explains all of them and still fits a screen
 
 app = App(
     name="settings",
@@ -41,7 +43,7 @@ def settings(stage: str, section: str = "") -> None:
     Parameters
     ----------
     stage
-        The command: train, harvest, evaluate, calibrate, ioi, index.
+        The command: train, harvest, evaluate, calibrate, ioi, index, steer.
     section
         Only the settings below this key.
     """
@@ -57,7 +59,7 @@ def epilogue(stage: str, examples: str, useful: Sequence[str] = ()) -> str:
     """The end of a stage's help: examples, the `useful` settings explained, then the names of the others."""
     found = {s.key: s for s in settings_of(STAGES[stage])}
     lines = ["Examples:", examples, ""]
-    if len(found) <= FEW:
+    if not useful and len(found) <= FEW:
         lines += ["Settings, as --key value or in a YAML file, with defaults:", *explain(list(found.values()))]
     else:
         lines += [

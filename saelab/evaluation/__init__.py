@@ -9,7 +9,6 @@ from saelab.lazy import exports
 if TYPE_CHECKING:
     from saelab.evaluation.batch import Subject as Subject
     from saelab.evaluation.config import EvaluateConfig as EvaluateConfig
-    from saelab.evaluation.measure import measure as measure
     from saelab.evaluation.report import FidelityReport as FidelityReport
     from saelab.evaluation.report import SparsityReport as SparsityReport
     from saelab.evaluation.report import load_report as load_report
@@ -25,7 +24,6 @@ __getattr__, __all__ = exports(  # pyright: ignore[reportUnsupportedDunderAll]
         "Subject": "saelab.evaluation.batch",
         "json_schema": "saelab.evaluation.reports",
         "load_report": "saelab.evaluation.report",
-        "measure": "saelab.evaluation.measure",
         "table": "saelab.evaluation.tables",
     },
 )

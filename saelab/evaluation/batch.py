@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,6 +18,8 @@ from saelab.kernels.codes import SparseCodes
 from saelab.models import Intervention, LanguageModel, Site
 from saelab.models.taps import Edit
 from saelab.training.origin import written_sites
+
+LabelRows = Callable[[TokenRows], Bool[Tensor, "rows context labels"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +63,17 @@ class CleanBatch:
         x: activations at each site, `[rows, context, width]`.
     """
 
-    def __init__(self, model: LanguageModel, rows: TokenRows, sites: Sequence[Site], with_output: bool) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        rows: TokenRows,
+        sites: Sequence[Site],
+        with_output: bool,
+        label_rows: LabelRows | None = None,
+    ) -> None:
         self.model = model
         self.rows = rows
+        self._label_rows = label_rows
         self.ids: Int[Tensor, "rows context"] = rows.ids.to(model.device, torch.int64)
         self.documents: Int[Tensor, "rows context"] = rows.documents
         self.keep: Bool[Tensor, "rows context"] = rows.keep.to(model.device)
@@ -89,6 +99,11 @@ class CleanBatch:
     def scored_documents(self) -> Int[Tensor, "predictions"]:
         """Document of each scored position."""
         return self.documents[:, :-1][self.scored.cpu()]
+
+    @cached_property
+    def labels(self) -> Bool[Tensor, "rows context labels"] | None:
+        """What is known of every token, on the CPU; None for text of which nothing is."""
+        return None if self._label_rows is None else self._label_rows(self.rows)
 
     @cached_property
     def clean_loss(self) -> Float[Tensor, "predictions"]:
@@ -126,9 +141,12 @@ class CleanBatch:
 
     def compare(self, sites: Sequence[Site], value: Float[Tensor, "tokens width"]) -> Comparison:
         """Loss, and divergence from the clean output, with the kept tokens of `sites` replaced by `value`."""
+        return self.compare_logits(self.substituted(sites, value))
+
+    def compare_logits(self, logits: Float[Tensor, "rows context d_vocab"]) -> Comparison:
+        """Loss, and divergence from the clean output, of another run of the same rows."""
         losses, divergences = [], []
-        changed = self._log_probabilities(self.substituted(sites, value))
-        for clean, ours, targets in zip(self._clean, changed, self._targets(), strict=True):
+        for clean, ours, targets in zip(self._clean, self._log_probabilities(logits), self._targets(), strict=True):
             losses.append(-ours.gather(1, targets[:, None])[:, 0])
             divergences.append((clean.exp() * (clean - ours)).sum(-1))
         return Comparison(torch.cat(losses), torch.cat(divergences))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -19,17 +19,25 @@ Numbers = dict[str, Tensor]
 def resampled(sums: DocumentSums, resamples: int, seed: int) -> dict[str, Float[Tensor, "resamples"]]:
     """Column sums of `resamples` samples, each of as many documents as there are, drawn with replacement."""
     table = sums.table()
-    n = len(table)
+    totals = torch.cat([weights @ table for weights in draws(len(table), resamples, seed)])
+    return dict(zip(sums.columns, totals.unbind(1), strict=True))
+
+
+def draws(n: int, resamples: int, seed: int) -> Iterator[Float[Tensor, "some n"]]:
+    """How often each of `n` documents is drawn in each sample, a bounded number of samples at a time."""
     generator = torch.Generator().manual_seed(seed)
-    parts: list[Tensor] = []
+    for some in in_parts(n, resamples):
+        drawn = torch.randint(max(n, 1), (some, n), generator=generator)
+        yield torch.zeros(some, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+
+
+def in_parts(n: int, resamples: int) -> Iterator[int]:
+    """Sizes that add up to `resamples`: samples of `n` documents that fit in memory together."""
     left = resamples
     while left > 0:
         some = min(left, max(1, _WEIGHTS_AT_ONCE // max(n, 1)))
-        drawn = torch.randint(max(n, 1), (some, n), generator=generator)
-        weights = torch.zeros(some, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
-        parts.append(weights @ table)
+        yield some
         left -= some
-    return dict(zip(sums.columns, torch.cat(parts).unbind(1), strict=True))
 
 
 def intervals(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from saelab.config import Config, Count
 from saelab.corpora.config import CorpusConfig
+from saelab.evaluation.steering.config import SteeringConfig
 
-Suite = Literal["fidelity", "sparsity", "labels"]
+Suite = Literal["fidelity", "sparsity", "labels", "steering"]
 """What can be measured; a new suite is one class with the methods of `suites.Reader`."""
 
 
@@ -21,7 +22,7 @@ class EvaluateConfig(Config):
     """Runs (or dictionary folders) to evaluate."""
     suites: list[Suite] = Field(["fidelity", "sparsity"], min_length=1)
     """fidelity: what the reconstruction loses; sparsity: who fires how often; labels: how well latents tell what is
-    known of each token (text with labels: microworld, ioi)."""
+    known of each token (text with labels: microworld, ioi); steering: what latents do when they are turned up."""
     tokens: Count = Field(100_000, gt=0)
     """Positions of held-out text to read, rounded up to whole rows."""
     model: str | None = None
@@ -35,13 +36,23 @@ class EvaluateConfig(Config):
     resamples: int = Field(1000, gt=0)
     """Bootstrap samples behind each interval."""
     seed: int = Field(0, ge=0)
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap, and of what the steering suite draws."""
+    steering: SteeringConfig = SteeringConfig()
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the language model; left out, that of training. Dictionaries run in float32, sums in float64."""
+    together: bool = False
+    """Substitute all runs, at different sites of one model, in the same forward pass: one report on the whole set, in
+    the folder of the first, in place of the suites."""
     overwrite: bool = False
     """Replace reports that were made with other settings."""
+
+    @model_validator(mode="after")
+    def _a_set(self) -> EvaluateConfig:
+        if self.together and len(self.runs) < 2:
+            raise ValueError("together: give at least two runs")
+        return self
 
 
 class CalibrateConfig(Config):

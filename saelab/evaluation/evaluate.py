@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from saelab.activations.forward import tokenizer_of, without_sinks
 from saelab.config import Config, build, differences
-from saelab.corpora import CorpusConfig, TokenPolicy, label_rows, pack
+from saelab.corpora import CorpusConfig, TokenPolicy, TokenRows, label_rows, pack
 from saelab.corpora.config import GENERATED
 from saelab.dictionaries.artifact import load
-from saelab.disk import RunPaths
+from saelab.disk import RunPaths, sha256
+from saelab.disk.tensors import write_tensors
 from saelab.errors import UserError
 from saelab.evaluation.batch import Subject
+from saelab.evaluation.conditions import Text
 from saelab.evaluation.config import EvaluateConfig, Suite
-from saelab.evaluation.measure import Text, measure
+from saelab.evaluation.measure import Measured, measured
 from saelab.evaluation.report import load_report
 from saelab.evaluation.reports import REPORTS, AnyReport
 from saelab.evaluation.text import held_out
@@ -26,7 +28,7 @@ from saelab.models import LanguageModel, Site
 from saelab.training.origin import recorded
 
 
-class _Conditions(Config):
+class Conditions(Config):
     """What must be equal for dictionaries to share a pass."""
 
     model: str
@@ -36,12 +38,28 @@ class _Conditions(Config):
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One run, what it is to be evaluated on, and which suites are finished already."""
+class Given:
+    """One run, and what it is to be evaluated on."""
 
     paths: RunPaths
     subject: Subject
-    conditions: _Conditions
+    conditions: Conditions
+
+    def stated(self, config: EvaluateConfig) -> dict[str, Any]:
+        """What a report of it says in `about` if it was made of these weights with these settings."""
+        return {
+            "dictionary_sha256": self.subject.dictionary.config.weights_sha256,
+            "dtype": self.conditions.dtype,
+            "corpus": self.conditions.corpus.model_dump(mode="json"),
+            "seed": config.seed,
+            "settings": settings_of(config),
+        }
+
+
+@dataclass(frozen=True)
+class _Job(Given):
+    """With the suites that are finished already."""
+
     finished: dict[Suite, AnyReport]
 
 
@@ -61,6 +79,8 @@ def evaluate(config: EvaluateConfig, model: LanguageModel | None = None) -> list
         UserError: a run is not one, a dictionary does not fit its model, the text runs out before the first row, or a
             report exists that was made with other settings (and `overwrite` is off).
     """
+    if config.together:
+        raise UserError("together: several dictionaries in one pass are what evaluate_together measures")
     jobs = [_job(run, config) for run in config.runs]
     reports = {(job.paths.root, suite): report for job in jobs for suite, report in job.finished.items()}
     unfinished = [job for job in jobs if len(job.finished) < len(config.suites)]
@@ -72,11 +92,20 @@ def evaluate(config: EvaluateConfig, model: LanguageModel | None = None) -> list
     return [reports[job.paths.root, suite] for job in jobs for suite in config.suites]
 
 
-def _pass(
-    jobs: Sequence[_Job], config: EvaluateConfig, model: LanguageModel | None
-) -> dict[tuple[Path, Suite], AnyReport]:
-    """One pass over model and text for all `jobs`, which share their conditions; saves and returns the reports."""
-    conditions = jobs[0].conditions
+class Opened(NamedTuple):
+    """A loaded model and the held-out text for it."""
+
+    model: LanguageModel
+    rows: Iterator[TokenRows]
+    text: Text
+
+
+def opened(conditions: Conditions, config: EvaluateConfig, model: LanguageModel | None = None) -> Opened:
+    """Load what a pass needs.
+
+    Raises:
+        UserError: rows of the token policy are too long for the model.
+    """
     context = conditions.policy.context
     model = model or LanguageModel.load(conditions.model, dtype=conditions.dtype, device=config.device)
     if context > model.n_ctx:
@@ -85,29 +114,53 @@ def _pass(
     n_rows = -(-config.tokens // context)
     rows = pack(corpus, tokenizer, policy, rows=min(config.batch_rows, n_rows), limit=n_rows)
     known = partial(label_rows, corpus=corpus, tokenizer=tokenizer) if corpus.source in GENERATED else None
-    reports = measure(
+    text = Text(corpus.model_dump(mode="json"), settings_of(config), n_rows * context, known)
+    return Opened(model, without_sinks(model, policy, rows), text)
+
+
+def _pass(
+    jobs: Sequence[_Job], config: EvaluateConfig, model: LanguageModel | None
+) -> dict[tuple[Path, Suite], AnyReport]:
+    """One pass over model and text for all `jobs`, which share their conditions; saves and returns the reports."""
+    model, rows, text = opened(jobs[0].conditions, config, model)
+    found = measured(
         model,
         [replace(job.subject, dictionary=job.subject.dictionary.to(model.device)) for job in jobs],
-        without_sinks(model, policy, rows),
+        rows,
         config.suites,
         mean_tokens=config.mean_tokens,
         resamples=config.resamples,
         seed=config.seed,
-        text=Text(corpus.model_dump(mode="json"), _settings(config), n_rows * context, known),
+        steering=config.steering,
+        text=text,
     )
     made: dict[tuple[Path, Suite], AnyReport] = {}
-    for (job, suite), report in zip(product(jobs, config.suites), reports, strict=True):
-        report.save(job.paths.report(suite))
-        made[job.paths.root, suite] = report
+    for (job, suite), one in zip(product(jobs, config.suites), found, strict=True):
+        made[job.paths.root, suite] = _saved(one, job.paths, suite)
     return made
 
 
-def _job(run: Path, config: EvaluateConfig) -> _Job:
-    paths = RunPaths(run)
+def _saved(found: Measured, paths: RunPaths, suite: Suite) -> AnyReport:
+    """Write the sums behind a report, then the report, which names their checksum."""
+    report = found.report
+    if found.documents is not None:
+        file = paths.documents(suite)
+        write_tensors(file, found.documents)
+        report = report.model_copy(update={"documents_sha256": sha256(file)})
+    report.save(paths.report(suite))
+    return report
+
+
+def given(run: Path, config: EvaluateConfig) -> Given:
+    """Open a run; its model and text are looked up, not loaded.
+
+    Raises:
+        UserError: it holds no dictionary, or no text is known.
+    """
     dictionary = load(run)
     made_on = recorded(run)
     conditions = build(
-        _Conditions,
+        Conditions,
         {
             "model": config.model or dictionary.model_name,
             "dtype": config.dtype or made_on.dtype or "float32",
@@ -116,20 +169,20 @@ def _job(run: Path, config: EvaluateConfig) -> _Job:
         },
         where=str(run),
     )
-    expected = {
-        "dictionary_sha256": dictionary.config.weights_sha256,
-        "dtype": conditions.dtype,
-        "corpus": conditions.corpus.model_dump(mode="json"),
-        "seed": config.seed,
-        "settings": _settings(config),
-    }
+    subject = Subject(run.resolve().name, dictionary, Site.parse(dictionary.site))
+    return Given(RunPaths(run), subject, conditions)
+
+
+def _job(run: Path, config: EvaluateConfig) -> _Job:
+    one = given(run, config)
+    stated = one.stated(config)
     finished: dict[Suite, AnyReport] = {}
     for suite in config.suites:
-        report = None if config.overwrite else _finished(paths.report(suite), suite, expected)
+        here = stated | ({"settings": stated["settings"] | _of_steering(config)} if suite == "steering" else {})
+        report = None if config.overwrite else _finished(one.paths.report(suite), suite, here)
         if report is not None:
             finished[suite] = report
-    subject = Subject(run.resolve().name, dictionary, Site.parse(dictionary.site))
-    return _Job(paths, subject, conditions, finished)
+    return _Job(one.paths, one.subject, one.conditions, finished)
 
 
 def _finished(path: Path, suite: Suite, expected: dict[str, Any]) -> AnyReport | None:
@@ -143,6 +196,11 @@ def _finished(path: Path, suite: Suite, expected: dict[str, Any]) -> AnyReport |
     return report
 
 
-def _settings(config: EvaluateConfig) -> dict[str, Any]:
+def settings_of(config: EvaluateConfig) -> dict[str, Any]:
     """What decides the numbers and is not stated elsewhere in a report."""
     return config.model_dump(mode="json", include={"tokens", "mean_tokens", "resamples"})
+
+
+def _of_steering(config: EvaluateConfig) -> dict[str, Any]:
+    """Those of the steering suite, which stand in its reports alone."""
+    return config.model_dump(mode="json", include={"steering"})

@@ -6,33 +6,19 @@ is undefined is null, never NaN and never -1. docs/metrics.md gives the formula 
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import BeforeValidator, Field
+from typing import Any, Literal, TypeVar
 
 from saelab.disk import read_json, write_json
 from saelab.errors import UserError
+from saelab.evaluation.numbers import Interval as Interval
+from saelab.evaluation.numbers import Intervals as Intervals
+from saelab.evaluation.numbers import Number as Number
+from saelab.evaluation.numbers import number as number
 from saelab.evaluation.provenance import Provenance, ReportPart
+from saelab.evaluation.slice_report import LabelSlice, PositionSlice
 
 SCHEMA_VERSION = 1
-
-
-def _finite_or_null(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_finite_or_null)]
-
-
-def number(title: str, description: str, unit: str, default: Any = ...) -> Any:
-    """A field of a report: what it is called, what it means, what it is counted in ("" = a pure ratio).
-
-    Args:
-        default: for numbers that earlier reports of the same schema version do not have.
-    """
-    return Field(default, title=title, description=description, json_schema_extra={"unit": unit})
 
 
 def _l0_over_k() -> Any:
@@ -42,24 +28,6 @@ def _l0_over_k() -> Any:
         "",
         default=None,
     )
-
-
-class Interval(ReportPart):
-    """Where the number lies in 95 % of bootstrap samples of the documents."""
-
-    low: Number
-    high: Number
-
-
-class Intervals(ReportPart):
-    """Percentile bootstrap over documents."""
-
-    level: float = 0.95
-    """Share of samples between the two ends."""
-    resamples: int
-    """Samples drawn; each has as many documents as the text."""
-    of: dict[str, Interval]
-    """By name of the number; null ends where there were too few documents."""
 
 
 class FidelityMetrics(ReportPart):
@@ -204,6 +172,12 @@ class FidelityReport(Report):
     """Uncertainty of the numbers that are ratios of sums over documents."""
     leaking: Leaking | None = None
     """For a dictionary of the gradient affinity: the same with gradient-aware selection. It leaks the next token."""
+    by_position: list[PositionSlice] | None = None
+    """Predictions by where in its row the model makes them; null in a report from before these were taken."""
+    by_label: list[LabelSlice] | None = None
+    """Predictions by what is known of the predicted token; null where nothing is."""
+    documents_sha256: str | None = None
+    """Checksum of the file of sums beside it, document by document; null where they were not kept."""
 
 
 class SparsityReport(Report):

@@ -8,12 +8,14 @@ from typing import Any
 from saelab.evaluation.config import Suite
 from saelab.evaluation.labels.report import LabelsReport
 from saelab.evaluation.report import FidelityReport, SparsityReport
+from saelab.evaluation.steering.report import SteeringReport
 
-AnyReport = FidelityReport | SparsityReport | LabelsReport
-REPORTS: Mapping[Suite, type[FidelityReport] | type[SparsityReport] | type[LabelsReport]] = {
+AnyReport = FidelityReport | SparsityReport | LabelsReport | SteeringReport
+REPORTS: Mapping[Suite, type[FidelityReport] | type[SparsityReport] | type[LabelsReport] | type[SteeringReport]] = {
     "fidelity": FidelityReport,
     "sparsity": SparsityReport,
     "labels": LabelsReport,
+    "steering": SteeringReport,
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saelab.evaluation.batch import CleanBatch, Encoded
+from saelab.evaluation.batch import CleanBatch, Comparison, Encoded
 from saelab.evaluation.bootstrap import Numbers
 from saelab.evaluation.sums import DocumentSums, RunningMean, reconstruction_terms
 from saelab.models import Site
@@ -27,17 +27,17 @@ class Substitution:
         ablation: activation that stands for "no information" there, `[d_out]`, from the first tokens.
     """
 
-    def __init__(self, sites: tuple[Site, ...], ablation: Float[Tensor, "d_out"], d_sae: int) -> None:
-        self.sites, self.ablation, self.d_sae = sites, ablation, d_sae
-        self.sums = DocumentSums(_COLUMNS)
+    def __init__(self, sites: tuple[Site, ...], ablation: Float[Tensor, "d_out"]) -> None:
+        self.sites, self.ablation = sites, ablation
         self.mean = RunningMean(len(ablation))
+        self._sums = DocumentSums(_COLUMNS)
 
-    def see(self, batch: CleanBatch, encoded: Encoded) -> None:
-        """Take in one batch."""
+    def see(self, batch: CleanBatch, encoded: Encoded) -> Comparison:
+        """Take in one batch; what the reconstruction does to the model's output there."""
         target, codes, x_hat = encoded
         self.mean.add(target)
         terms = reconstruction_terms(target, x_hat, self.ablation)
-        self.sums.add(batch.kept_documents, {**terms, "fired": codes.positive().counts})
+        self._sums.add(batch.kept_documents, {**terms, "fired": codes.positive().counts})
 
         output = batch.compare(self.sites, x_hat)
         at_scored = {
@@ -48,31 +48,45 @@ class Substitution:
             "ce_mean": batch.ablated_loss(self.sites, "mean", self.ablation),
             "kl": output.kl,
         }
-        self.sums.add(batch.scored_documents, at_scored)
+        self._sums.add(batch.scored_documents, at_scored)
+        return output
 
-    def numbers(self, sums: Mapping[str, Tensor]) -> Numbers:
-        """From column sums (of all documents, or of each bootstrap sample) to the numbers."""
-        n, m = sums["tokens"], sums["predictions"]
-        clean, sae, zero, mean = (sums[name] / m for name in ("ce_clean", "ce_sae", "ce_zero", "ce_mean"))
-        # The scatter was summed around the ablation mean; move it to the mean of the tokens themselves.
-        off_centre = float((self.mean.mean - self.ablation.cpu()).square().sum())
-        fvu = _ratio(sums["residual"], sums["scatter"] - n * off_centre)
-        return {
-            "ce_clean": clean,
-            "ce_sae": sae,
-            "ce_zero": zero,
-            "ce_mean": mean,
-            "delta_ce": sae - clean,
-            "loss_recovered_zero": _ratio(zero - sae, zero - clean),
-            "loss_recovered_mean": _ratio(mean - sae, mean - clean),
-            "kl": sums["kl"] / m,
-            "fvu": fvu,
-            "explained_variance": 1 - fvu,
-            "bias": _ratio(sums["hat_squares"], sums["dot"]),
-            "cosine": sums["cosine"] / n,
-            "l0": sums["fired"] / n,
-            "density": sums["fired"] / n / self.d_sae,
-        }
+    @property
+    def sums(self) -> DocumentSums:
+        """All sums so far, the scatter moved from the ablation mean to the mean of the tokens themselves."""
+        off_centre = float((self.mean.mean - self.ablation.cpu()).square().sum()) if self.mean.n else 0.0
+        sums = self._sums.by_document()
+        return self._sums.replaced("scatter", sums["scatter"] - sums["tokens"] * off_centre)
+
+
+def numbers(sums: Mapping[str, Tensor]) -> Numbers:
+    """From column sums (of all documents, or of each bootstrap sample) to the numbers."""
+    n = sums["tokens"]
+    fvu = _ratio(sums["residual"], sums["scatter"])
+    return {
+        **output_numbers(sums),
+        "fvu": fvu,
+        "explained_variance": 1 - fvu,
+        "bias": _ratio(sums["hat_squares"], sums["dot"]),
+        "cosine": sums["cosine"] / n,
+        "l0": sums["fired"] / n,
+    }
+
+
+def output_numbers(sums: Mapping[str, Tensor]) -> Numbers:
+    """Those at the model's output: they rest on losses and divergences alone."""
+    columns = ("ce_clean", "ce_sae", "ce_zero", "ce_mean", "kl")
+    clean, sae, zero, mean, kl = (sums[name] / sums["predictions"] for name in columns)
+    return {
+        "ce_clean": clean,
+        "ce_sae": sae,
+        "ce_zero": zero,
+        "ce_mean": mean,
+        "delta_ce": sae - clean,
+        "loss_recovered_zero": _ratio(zero - sae, zero - clean),
+        "loss_recovered_mean": _ratio(mean - sae, mean - clean),
+        "kl": kl,
+    }
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:

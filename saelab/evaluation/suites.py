@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from saelab.evaluation.batch import CleanBatch
 from saelab.evaluation.provenance import Provenance
@@ -21,4 +24,13 @@ class Reader(Protocol):
 
     def report(self, about: Provenance) -> AnyReport:
         """The findings on all batches seen."""
+        ...
+
+
+@runtime_checkable
+class Documented(Protocol):
+    """A reader that can also say what its numbers are sums of, so that two dictionaries can be compared in pairs."""
+
+    def documents(self) -> Mapping[str, Tensor]:
+        """`document` (numbers, rising), and tensors with a row for each document."""
         ...

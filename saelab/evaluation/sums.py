@@ -42,10 +42,36 @@ class DocumentSums:
         sums = torch.zeros(len(ids), len(self.columns), dtype=torch.float64)
         for name, value in values.items():
             sums[:, self.columns.index(name)].index_add_(0, place, value.detach().cpu().double())
+        self._accumulate(ids, sums)
+
+    def add_rows(self, documents: Int[Tensor, "tokens"], values: Num[Tensor, "tokens columns"]) -> None:
+        """Add each token's values of all columns to its document."""
+        ids, place = documents.cpu().unique(return_inverse=True)
+        sums = torch.zeros(len(ids), len(self.columns), dtype=torch.float64)
+        self._accumulate(ids, sums.index_add_(0, place, values.detach().cpu().double()))
+
+    def _accumulate(self, ids: Int[Tensor, "documents"], sums: Float[Tensor, "documents columns"]) -> None:
         rows = torch.tensor([self._row_of.setdefault(int(i), len(self._row_of)) for i in ids], dtype=torch.int64)
         missing = len(self._row_of) - len(self._table)
         self._table = torch.cat([self._table, torch.zeros(missing, len(self.columns), dtype=torch.float64)])
         self._table.index_add_(0, rows, sums)
+
+    @property
+    def documents(self) -> Int[Tensor, "documents"]:
+        """Their numbers, rising."""
+        return torch.tensor(sorted(self._row_of), dtype=torch.int64)
+
+    def replaced(self, column: str, values: Float[Tensor, "documents"]) -> DocumentSums:
+        """The same sums but for one column, given in the order of document numbers."""
+        new = DocumentSums(self.columns)
+        new._table = self.table().clone()
+        new._table[:, self.columns.index(column)] = values
+        new._row_of = {int(number): row for row, number in enumerate(self.documents)}
+        return new
+
+    def by_document(self) -> dict[str, Tensor]:
+        """The whole table: `document` (numbers, rising) and a tensor of sums for each column."""
+        return {"document": self.documents, **dict(zip(self.columns, self.table().T.contiguous(), strict=True))}
 
     def table(self) -> Float[Tensor, "documents columns"]:
         """The sums, rows in the order of document numbers (not of arrival)."""

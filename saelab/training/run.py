@@ -14,8 +14,8 @@ from torch import Tensor
 from saelab.activations.batch import ActivationBatch
 from saelab.activations.source import Origin
 from saelab.config import as_of_now, config_digest, differences, read_yaml, to_yaml
-from saelab.dictionaries.calibration import TOLERANCE, active_per_token, calibrated
-from saelab.dictionaries.config import FeatureChoice, MutualChoice
+from saelab.dictionaries.calibration import active_per_token, calibrated
+from saelab.dictionaries.config import BUDGET_TOLERANCE, FeatureChoice, MutualChoice
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths, read_jsonl, write_text
 from saelab.errors import UserError
@@ -167,7 +167,7 @@ def keeping_its_budget(dictionary: Dictionary, fresh: list[Float[Tensor, "B d"]]
     if not fresh:
         return dictionary
     k, active = dictionary.config.k, active_per_token(dictionary, fresh)
-    if abs(active - k) <= TOLERANCE * k:
+    if abs(active - k) <= BUDGET_TOLERANCE * k:
         return dictionary
     found = f"{name}: the running thresholds keep {active:.2f} latents per token instead of {k}"
     try:

@@ -11,11 +11,14 @@ from saelab.config import to_yaml
 from saelab.corpora import CorpusConfig, TokenPolicy
 from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, TokenChoice
 from saelab.dictionaries.dictionary import Dictionary
-from saelab.disk import RunPaths, write_text
+from saelab.disk import RunPaths, sha256, write_text
+from saelab.disk.tensors import read_tensors
 from saelab.errors import UserError
 from saelab.evaluation.config import EvaluateConfig
 from saelab.evaluation.evaluate import evaluate
 from saelab.evaluation.report import FidelityReport, load_report
+from saelab.evaluation.together.report import TogetherReport
+from saelab.evaluation.together.run import evaluate_together
 from saelab.models import LanguageModel
 from saelab.training import TrainConfig
 
@@ -148,3 +151,54 @@ def test_other_weights_than_in_training_are_refused(runs, tiny_model, tmp_path):
     save_file({name: 1.5 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match="are not those that the dictionary was trained on"):
         evaluate(EvaluateConfig(runs=runs[:1], model=str(other), **SETTINGS))
+
+
+def test_a_set_of_runs_is_one_report_in_the_first_folder(runs, model):
+    config = EvaluateConfig(runs=runs, together=True, **SETTINGS)
+    report = evaluate_together(config, model)
+    assert [about.dictionary for about in report.about] == ["run0", "run1"]
+    assert report.about[0].tokens == report.about[1].tokens > 500
+    assert load_report(TogetherReport, RunPaths(runs[0]).report("together")) == report
+    assert not RunPaths(runs[1]).report("together").exists()
+    assert evaluate_together(config) == report  # read, not made again
+    with pytest.raises(UserError, match="was made of run0, run1.*--overwrite"):
+        evaluate_together(config.model_copy(update={"seed": 1}))
+
+
+def test_runs_of_other_text_are_no_set(runs, model, tmp_path):
+    config = EvaluateConfig(runs=runs, together=True, **SETTINGS)
+    settings = TrainConfig.model_validate(
+        {"model": model.name, "site": "blocks.1.mlp_out", "sae": {"d_sae": 24, "k": 3}, "policy": POLICY,
+         "corpus": {"seed": 7}}
+    )  # fmt: skip
+    write_text(RunPaths(runs[1]).config, to_yaml(settings))
+    with pytest.raises(UserError, match=r"run0 and run1 can't be substituted together: they differ in corpus.seed"):
+        evaluate_together(config, model)
+
+
+def test_a_set_is_at_least_two(runs):
+    with pytest.raises(ValueError, match="at least two runs"):
+        EvaluateConfig(runs=runs[:1], together=True, **SETTINGS)
+
+
+def test_the_suites_know_nothing_of_sets(runs):
+    with pytest.raises(UserError, match="evaluate_together"):
+        evaluate(EvaluateConfig(runs=runs, together=True, **SETTINGS))
+
+
+def test_the_sums_behind_a_report_lie_beside_it(runs, model):
+    report = evaluate(EvaluateConfig(runs=runs[:1], suites=["fidelity"], **SETTINGS), model)[0]
+    path = RunPaths(runs[0]).documents("fidelity")
+    assert isinstance(report, FidelityReport)
+    assert report.documents_sha256 == sha256(path)
+    sums = read_tensors(path)
+    assert len(sums["document"]) == report.about.documents
+    assert float(sums["ce_sae"].sum() / sums["predictions"].sum()) == pytest.approx(report.metrics.ce_sae)
+
+
+def test_the_command_substitutes_a_set(runs, saelab):
+    words = ["--tokens", 640, "--mean_tokens", 100, "--resamples", 20, "--device", "cpu"]
+    done = saelab("evaluate", *runs, "--together", "--table", "markdown", *words)
+    assert (done.code, "run1 alone" in done.out) == (0, True)
+    assert saelab("evaluate", *runs, "--together", "--suite", "fidelity", *words).code == 2
+    assert saelab("evaluate", runs[0], runs[0], "--together", *words).code == 2

@@ -27,8 +27,8 @@ class TaskSaeConfig(Config):
     """Activations to train on; the fit prompts are read again and again."""
     batch: Count = Field(default=1024, gt=0)
     """Activations per step."""
-    lr: float = Field(default=2e-3, gt=0)
-    """Peak learning rate."""
+    lr: float = Field(default=1e-2, gt=0)
+    """Peak learning rate; high, because 300 steps have to do: thresholds hardly move at a fifth of it."""
 
 
 class IoiSettings(Config):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import plotly.graph_objects as go
 
+from saelab.evaluation.figures.style import COLOURS, GREY, colour, error_bars, label, laid_out
 from saelab.evaluation.ioi.report import DictionaryPart, HeatMap, OcclusionPart, SectionPart, Way
-from saelab.evaluation.ioi.task import Attribute
 
-# After Okabe & Ito, safe for colour-blind readers; a family keeps its colour in all figures of a section.
-COLOURS: Final = ("#2f8ac4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b98a7", "#7a5195", "#4d4d4d")
+if TYPE_CHECKING:
+    from saelab.evaluation.ioi.task import Attribute
+
 DASHES: Final[dict[Way, str]] = {"supervised": "solid", "agnostic": "solid", "guided": "dot"}
 LIMIT: Final = 1.5  # of a magnitude: rare activations near the bias have huge ones
 
@@ -31,13 +32,13 @@ def heat_map(part: HeatMap, largest: float) -> go.Figure:
     figure = go.Figure(cells)
     figure.update_xaxes(title="head", dtick=1)
     figure.update_yaxes(title="layer", dtick=1, autorange="reversed")
-    return _laid_out(figure, part.title, 160 + 24 * len(part.values))
+    return laid_out(figure, part.title, 160 + 24 * len(part.values))
 
 
 def edits(section: SectionPart, attribute: Attribute) -> go.Figure:
     """Edit accuracy against edit magnitude, a line for each dictionary, a point for each budget."""
     figure = go.Figure()
-    for number, dictionary in enumerate(section.dictionaries):
+    for number, dictionary in enumerate(section.dictionaries):  # a family keeps its colour in all figures
         for control in dictionary.control:
             if control.attribute != attribute:
                 continue
@@ -45,22 +46,18 @@ def edits(section: SectionPart, attribute: Attribute) -> go.Figure:
             figure.add_scatter(
                 x=[min(edit.magnitude.value or 0.0, LIMIT) for edit in shown],
                 y=[edit.accuracy.value for edit in shown],
-                error_y={
-                    "array": [_above(edit.accuracy.high, edit.accuracy.value) for edit in shown],
-                    "arrayminus": [_above(edit.accuracy.value, edit.accuracy.low) for edit in shown],
-                    "thickness": 0.8, "width": 2,
-                },
+                error_y=error_bars((edit.accuracy.value, edit.accuracy.low, edit.accuracy.high) for edit in shown),
                 text=[f"k = {edit.k}" for edit in shown], mode="lines+markers",
-                name=dictionary.name + (", guided" if control.way == "guided" else ""),
-                line={"color": _colour(number), "dash": DASHES[control.way]},
+                name=label(dictionary.name) + (", guided" if control.way == "guided" else ""),
+                line={"color": colour(number), "dash": DASHES[control.way]},
                 marker={"size": 11 if control.way == "supervised" else 6, "symbol": _symbol(control.way)},
                 hovertemplate="%{text}: accuracy %{y:.3f}, magnitude %{x:.2f}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
     no_edit = next(part.no_edit.value for part in section.attributes if part.attribute == attribute)
-    figure.add_hline(y=no_edit, line={"dash": "dash", "color": "#8b98a7"}, annotation_text="no edit")
+    figure.add_hline(y=no_edit, line={"dash": "dash", "color": GREY}, annotation_text="no edit")
     figure.update_xaxes(title="edit magnitude: removed share of the activation")
     figure.update_yaxes(title="edit accuracy", range=[0, 1.03])
-    return _laid_out(figure, f"Edits of {attribute} in {section.name}", 460)
+    return laid_out(figure, f"Edits of {attribute} in {section.name}", 460)
 
 
 def f1_distribution(section: SectionPart) -> go.Figure:
@@ -72,11 +69,15 @@ def f1_distribution(section: SectionPart) -> go.Figure:
         counts = [sum(column) for column in zip(*(node.f1_histogram for node in dictionary.nodes), strict=True)]
         middles = [(place + 0.5) / len(counts) for place in range(len(counts))]
         figure.add_scatter(
-            x=middles, y=counts, mode="lines", line={"shape": "hvh", "color": _colour(number)}, name=dictionary.name
+            x=middles,
+            y=counts,
+            mode="lines",
+            line={"shape": "hvh", "color": colour(number)},
+            name=label(dictionary.name),
         )
     figure.update_xaxes(title="best F1 over all properties", range=[0, 1])
     figure.update_yaxes(title="active latents")
-    return _laid_out(figure, f"F1 of latents in {section.name}", 360)
+    return laid_out(figure, f"F1 of latents in {section.name}", 360)
 
 
 def above_threshold(section: SectionPart) -> go.Figure:
@@ -88,12 +89,12 @@ def above_threshold(section: SectionPart) -> go.Figure:
                 x=[part.threshold for part in dictionary.above],
                 y=[part.sufficiency.value for part in dictionary.above],
                 text=[f"{part.latents} latents" for part in dictionary.above], mode="lines+markers",
-                line={"color": _colour(number)}, name=dictionary.name,
+                line={"color": colour(number)}, name=label(dictionary.name),
                 hovertemplate="F1 ≥ %{x}: %{y:.3f}, %{text}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
     figure.update_xaxes(title="latents with F1 of at least")
     figure.update_yaxes(title="sufficiency of these alone")
-    return _laid_out(figure, f"Interpretable latents at work in {section.name}", 360)
+    return laid_out(figure, f"Interpretable latents at work in {section.name}", 360)
 
 
 def decomposition(dictionaries: Sequence[DictionaryPart], name: str) -> go.Figure:
@@ -101,9 +102,9 @@ def decomposition(dictionaries: Sequence[DictionaryPart], name: str) -> go.Figur
     rows = {
         "sufficiency": [part.sufficiency.value for part in dictionaries],
         "necessity": [part.necessity.value for part in dictionaries],
-        "variance explained (mean over nodes)": [_explained(part) for part in dictionaries],
+        "variance explained (mean over nodes)": [explained(part) for part in dictionaries],
     }
-    names = [part.name for part in dictionaries]
+    names = [label(part.name) for part in dictionaries]
     bars = [
         go.Bar(name=title, y=names, x=values, orientation="h", marker={"color": COLOURS[number]})
         for number, (title, values) in enumerate(rows.items())
@@ -111,7 +112,7 @@ def decomposition(dictionaries: Sequence[DictionaryPart], name: str) -> go.Figur
     figure = go.Figure(bars)
     figure.update_xaxes(range=[0, 1.1])
     figure.update_yaxes(autorange="reversed")
-    return _laid_out(figure, f"Decompositions in {name}", 180 + 44 * len(names))
+    return laid_out(figure, f"Decompositions in {name}", 180 + 44 * len(names))
 
 
 def occlusion(parts: Sequence[OcclusionPart]) -> go.Figure:
@@ -124,27 +125,13 @@ def occlusion(parts: Sequence[OcclusionPart]) -> go.Figure:
         )  # fmt: skip
     figure.update_xaxes(title="α, the share of u_IO that was subtracted")
     figure.update_yaxes(title="values with a latent of F1 > 0.5", range=[0, 1.03])
-    return _laid_out(figure, f"Occlusion: {parts[0].architecture} trained at {parts[0].node}", 360)
+    return laid_out(figure, f"Occlusion: {parts[0].architecture} trained at {parts[0].node}", 360)
 
 
-def _explained(part: DictionaryPart) -> float:
+def explained(part: DictionaryPart) -> float:
+    """Share of the variance that a decomposition explains, mean over its nodes."""
     return sum(1 - (node.fvu or 0.0) for node in part.nodes) / max(len(part.nodes), 1)
-
-
-def _above(high: float | None, low: float | None) -> float:
-    return 0.0 if high is None or low is None else high - low
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
 
 
 def _symbol(way: Way) -> str:
     return "star" if way == "supervised" else "circle" if way == "agnostic" else "diamond"
-
-
-def _laid_out(figure: go.Figure, title: str, height: int) -> go.Figure:
-    return figure.update_layout(
-        title={"text": title, "font": {"size": 15}}, height=height, template="plotly_white",
-        margin={"l": 60, "r": 20, "t": 50, "b": 50}, legend={"font": {"size": 11}}, hovermode="closest",
-    )  # fmt: skip

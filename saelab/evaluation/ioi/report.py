@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from saelab.evaluation.ioi.estimates import Estimate
 from saelab.evaluation.provenance import ReportPart
 from saelab.evaluation.report import Number, SavedReport, number
+
+if TYPE_CHECKING:  # who only reads reports needs no torch
+    from saelab.evaluation.ioi.estimates import Estimate
 
 Kind = Literal["supervised", "baseline", "task", "full-distribution", "given"]
 """Constructed from labels; a sanity baseline; trained on the node's activations in the task's prompts; trained on text;

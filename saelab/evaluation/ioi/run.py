@@ -14,7 +14,7 @@ from saelab.disk import RunPaths, staged_directory, write_text
 from saelab.errors import UserError
 from saelab.evaluation.ioi.config import IoiConfig, IoiSettings, JudgeConfig
 from saelab.evaluation.ioi.families import Family, given_family
-from saelab.evaluation.ioi.html import page
+from saelab.evaluation.ioi.html import html
 from saelab.evaluation.ioi.nodes import CrossSection, Node
 from saelab.evaluation.ioi.report import IoiReport, Kind
 from saelab.evaluation.ioi.suite import Suite
@@ -96,7 +96,7 @@ class _ReportPaths(NamedTuple):
     def write(self, report: IoiReport) -> None:
         """The page first: who finds the JSON finds everything."""
         self.root.mkdir(parents=True, exist_ok=True)
-        write_text(self.root / "ioi.html", page(report))
+        write_text(self.root / "ioi.html", html(report))
         report.save(self.json)
 
 

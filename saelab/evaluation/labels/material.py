@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saelab.corpora import TokenRows
 from saelab.errors import UserError
 from saelab.evaluation.batch import CleanBatch
-from saelab.evaluation.labels.probes import Probe, dense_probe
+from saelab.evaluation.labels.probes import DenseProbe, dense_probe
 from saelab.models import Site
 
 LEAST = 10  # tokens of either kind that a label must have in each half
-
-LabelRows = Callable[[TokenRows], Bool[Tensor, "n context labels"]]
 
 
 class LabelledTokens:
@@ -27,19 +24,22 @@ class LabelledTokens:
     Memory: the activations of every site asked for stay in memory in float32, on the CPU.
     """
 
-    def __init__(self, names: Sequence[str], of_rows: LabelRows) -> None:
-        self.names, self._of_rows = tuple(names), of_rows
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
         self._seen: CleanBatch | None = None
         self._labels: list[Bool[Tensor, "tokens labels"]] = []
         self._documents: list[Int[Tensor, "tokens"]] = []
         self._x: dict[Site, list[Float[Tensor, "tokens width"]]] = defaultdict(list)
-        self._probes: dict[Site, Probe] = {}
+        self._probes: dict[Site, DenseProbe] = {}
+        self._projections: dict[Site, Float[Tensor, "judge judged"]] = {}
 
     def see(self, batch: CleanBatch, site: Site) -> None:
         """Take in a batch at a site, from however many dictionaries it comes."""
         if batch is not self._seen:
+            if batch.labels is None:
+                raise ValueError("nothing is known of the tokens of this text")
             self._seen = batch
-            self._labels.append(self._of_rows(batch.rows)[batch.keep.cpu()])
+            self._labels.append(batch.labels[batch.keep.cpu()])
             self._documents.append(batch.kept_documents)
         if len(self._x[site]) < len(self._labels):
             self._x[site].append(batch.x[site][batch.keep].float().cpu())
@@ -77,9 +77,20 @@ class LabelledTokens:
         """Of every token, in the order of `judged`."""
         return self._all[:, self.judged]
 
-    def dense(self, site: Site) -> Probe:
+    def dense(self, site: Site) -> DenseProbe:
         """Probes that see the whole activation."""
         if site not in self._probes:
             x = torch.cat(self._x[site])
             self._probes[site] = dense_probe(x[self.fit], self.labels[self.fit], x[~self.fit])
         return self._probes[site]
+
+    def projection(self, site: Site) -> Float[Tensor, "judge judged"]:
+        """How much further along a label's dense probe each token judged on lies than the mean token without the label
+        among those fitted on."""
+        if site not in self._projections:
+            x = torch.cat(self._x[site])
+            along = x @ self.dense(site).direction
+            without = (~self.labels & self.fit[:, None]).float()
+            base = (along * without).sum(0) / without.sum(0)
+            self._projections[site] = (along - base)[~self.fit]
+        return self._projections[site]

@@ -83,14 +83,23 @@ class Probe(NamedTuple):
     held_out: Float[Tensor, "score labels"]
 
 
+class DenseProbe(NamedTuple):
+    """A probe of the whole activation, and in which direction it looks."""
+
+    probe: Probe
+    direction: Float[Tensor, "d labels"]
+    """In which the score rises fastest, of length 1."""
+
+
 def dense_probe(
     x: Float[Tensor, "fit d"], labels: Bool[Tensor, "fit labels"], held_out: Float[Tensor, "score d"]
-) -> Probe:
+) -> DenseProbe:
     """All labels read off the whole activation."""
     mean, scale = _standard(x)
     standard = (x - mean) / scale
     weights, bias = _logistic(standard, labels)
-    return Probe(standard @ weights + bias, (held_out - mean) / scale @ weights + bias)
+    probe = Probe(standard @ weights + bias, (held_out - mean) / scale @ weights + bias)
+    return DenseProbe(probe, torch.nn.functional.normalize(weights / scale.T, dim=0))
 
 
 def sparse_probe(

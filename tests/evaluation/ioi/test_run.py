@@ -76,7 +76,7 @@ def test_the_page_needs_nothing_else(made: Path) -> None:
     page = (made / "ioi.html").read_text()
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="?http', page)
     assert "Edits of IO in (B)NM z" in page
-    assert page.count("Plotly.newPlot(") >= 10
+    assert page.count('class="figure"') >= 10
 
 
 def test_dictionaries_are_runs(made: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_dense_probe_reads_a_linear_label_on_new_tokens():
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(600, 5, generator=generator) * torch.tensor([1.0, 10.0, 0.1, 1.0, 1.0]) + 3
     labels = torch.stack([x[:, 1] > 8, x[:, 2] + 0.1 * x[:, 0] > 3.35], dim=1)
-    probe = dense_probe(x[:400], labels[:400], x[400:])
+    probe = dense_probe(x[:400], labels[:400], x[400:]).probe
     assert auroc(probe.held_out, labels[400:]).min() > 0.99
     assert (probe.fitted.shape, probe.held_out.shape) == ((400, 2), (200, 2))
 
@@ -131,7 +131,7 @@ def test_a_sparse_probe_is_a_dense_one_on_its_columns():
     x = torch.randn(400, 3, generator=generator).sub(0.5).clamp_min(0)
     label = x[:, 0] + x[:, 1] + 0.2 * torch.randn(400, generator=generator) > 0.3
     fitted, held_out = sparse_probe(x, label, x[:50])
-    dense = dense_probe(x, label[:, None], x[:50])
+    dense = dense_probe(x, label[:, None], x[:50]).probe
     torch.testing.assert_close(fitted, dense.fitted[:, 0], atol=2e-2, rtol=2e-2)
     torch.testing.assert_close(held_out, dense.held_out[:, 0], atol=2e-2, rtol=2e-2)
 
@@ -145,5 +145,5 @@ def test_a_label_that_the_columns_separate_ends_in_finite_scores():
 
 def test_a_probe_of_nothing_says_the_base_rate():
     labels = (torch.arange(100) < 30)[:, None]
-    probe = dense_probe(torch.zeros(100, 2), labels, torch.zeros(4, 2))
+    probe = dense_probe(torch.zeros(100, 2), labels, torch.zeros(4, 2)).probe
     torch.testing.assert_close(probe.held_out.sigmoid(), torch.full((4, 1), 0.3))

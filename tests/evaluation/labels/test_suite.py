@@ -1,16 +1,18 @@
 """The labels suite as a whole: on a tiny random GPT-2, with labels that are read off the token ids."""
 
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
 import torch
 
 from saelab.corpora.microworld.labels import LABELS
+from saelab.dictionaries.config import Target
 from saelab.errors import UserError
 from saelab.evaluation.labels.probes import detection
 from saelab.evaluation.labels.report import LabelsReport
 from saelab.evaluation.labels.suite import parts
-from saelab.evaluation.measure import Text, measure
+from saelab.evaluation.measure import Text, measure, measured
 
 SITE = "blocks.0.resid_post"
 
@@ -70,6 +72,43 @@ def test_batches_and_company_make_no_difference(found: LabelsReport, model, cut,
     together = report(model, [random_subject(SITE, 1), subject], cut(3))
     assert together[1].by_label == found.by_label
     assert together[1].intervals == found.intervals
+
+
+def test_the_means_follow_from_the_counts_of_the_documents(model, chunks, subject):
+    (one,) = measured(model, [subject], chunks, ["labels"], resamples=20, text=Text(labels=of_ids))
+    assert one.documents is not None
+    counts = {name: values.double() for name, values in one.documents.items()}
+    assert counts["document"].tolist() == [1, 3]  # those judged on
+    assert counts["positive"].shape == (2, 2)
+    metrics = one.report.metrics.model_dump()
+    names = {"best": "best_f1", "probe_1": "probe_f1_1", "probe_2": "probe_f1_2", "probe_5": "probe_f1_5"}
+    for detector, name in {**names, "dense": "dense_f1"}.items():
+        hits, on, positive = (counts[part].sum(0) for part in (f"{detector}.hits", f"{detector}.on", "positive"))
+        assert metrics[name] == pytest.approx((2 * hits / (on + positive)).mean().item())
+    assert metrics["absorption"] == pytest.approx(
+        (counts["absorbed"].sum(0) / counts["detected"].sum(0)).nanmean().item()
+    )
+
+
+def test_absorption_rests_on_what_the_dense_probe_detects(found: LabelsReport):
+    known = [(score, score.absorption) for score in found.by_label if score.absorption is not None]
+    assert known
+    for score, absorbed in known:
+        assert absorbed.tokens == round((score.dense.recall or 0) * score.positives)
+        assert set(absorbed.main) <= set(score.probes[score.splits - 1].latents)
+        assert 0 <= (absorbed.rate or 0) <= 1 - (absorbed.main_recall or 0) + 1e-9
+
+
+def test_a_transcoder_has_no_absorption(model, chunks, subject):
+    # What it reads and what it writes are different sites: a probe of the one says nothing of the other.
+    config = subject.dictionary.config.model_copy(
+        update={"targets": (Target(site="blocks.1.mlp_out", width=16, scale=1.0),)}
+    )
+    transcoder = replace(subject, dictionary=replace(subject.dictionary, config=config))
+    (of_transcoder,) = report(model, [transcoder], chunks)
+    assert all(score.absorption is None for score in of_transcoder.by_label)
+    assert of_transcoder.metrics.absorption is of_transcoder.metrics.main_recall is None
+    assert of_transcoder.intervals.of["absorption"].low is None
 
 
 def test_text_without_labels_is_refused(model, chunks, subject):

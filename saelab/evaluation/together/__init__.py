@@ -1,0 +1,1 @@
+"""Several dictionaries at once: what their substitutions do to the model in the same forward pass."""
