@@ -1,7 +1,7 @@
 """saelab: harvest activations, train sparse autoencoders, judge, browse, steer and publish them.
 
     import saelab
-    sae = saelab.load("artifacts/runs/demo")
+    sae = saelab.load("artifacts/runs/demo")      # or "user/repo:id" on the Hub, or a folder in another tool's format
     codes = sae.encode(x)          # x [..., d_in] → SparseCodes
     x_hat = sae.decode(codes)
 
@@ -16,8 +16,8 @@ from saelab.errors import UserError
 from saelab.lazy import exports
 
 if TYPE_CHECKING:
-    from saelab.dictionaries.artifact import load as load
     from saelab.dictionaries.dictionary import Dictionary as Dictionary
+    from saelab.hub.open import load as load
     from saelab.kernels.codes import SparseCodes as SparseCodes
     from saelab.models.language_model import LanguageModel as LanguageModel
     from saelab.models.site import Site as Site
@@ -32,7 +32,7 @@ __getattr__, _names = exports(
         "LanguageModel": "saelab.models.language_model",
         "Site": "saelab.models.site",
         "SparseCodes": "saelab.kernels.codes",
-        "load": "saelab.dictionaries.artifact",
+        "load": "saelab.hub.open",
         "steered": "saelab.steering.steered",
     },
 )

@@ -36,6 +36,9 @@ The same command run again continues what is unfinished and leaves the rest.""",
     "evaluate": """Measure dictionaries on held-out text.
 
 Reports go to RUN/evaluation/*.json. Runs that fit together share one pass over the model.""",
+    "compare": """Hold finished runs against each other.
+
+Paired differences with significance, at the same L0 too; tables, and a page for an appendix.""",
     "ioi": """Judge dictionaries against supervised ones.
 
 The task is indirect object identification, whose answer is known; tables, and a page with figures.""",
@@ -49,7 +52,19 @@ Examples, statistics and promoted tokens go to RUN/features as Parquet tables.""
 
 It answers on this machine only, until Ctrl-C.""",
     "steer": "Continue a prompt while latents are turned up or down.",
-    "inspect": "Say what a path holds, and check it.",
+    "inspect": "Say what a path or a repository holds, and check it.",
+    "publish": """Put finished runs on the Hugging Face Hub.
+
+Weights, settings, reports and a model card. --dry-run DIR writes the same folder here.""",
+    "pull": """Download a dictionary from the Hugging Face Hub, in any format.
+
+It is checked, pinned to a commit, and becomes a run; with several to choose from, they are listed.""",
+    "convert": """Carry a dictionary into or out of another tool's format.
+
+SAELens, sparsify and dictionary_learning; what was written is read back and compared.""",
+    "neuronpedia": """Write what the feature index knows as Neuronpedia's bulk import takes it.
+
+Statistics, examples, promoted tokens and decoder rows of every latent, checked row by row.""",
     "settings": "Explain every setting of a command.",
     "doctor": "Say what this machine offers and what is missing.",
 }

@@ -1,10 +1,11 @@
-"""`saelab inspect PATH`: what is this, what is in it, and is it whole?"""
+"""`saelab inspect PATH_OR_REPOSITORY`: what is this, what is in it, and is it whole?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
@@ -12,27 +13,34 @@ from saelab.disk import ActivationPaths, RunPaths, read_json
 from saelab.disk.layout import DictionaryPaths
 from saelab.errors import UserError
 
+if TYPE_CHECKING:
+    from saelab.dictionaries.dictionary import Dictionary
+    from saelab.hub.reference import Reference
+
 app = App(
     name="inspect",
     help_epilogue="""Examples:
   saelab inspect runs/demo                 a run, or a folder of runs: dictionary, reports, index
   saelab inspect activations/a --verify    read every shard again
-  saelab inspect path/to/model             a Hugging Face model folder""",
+  saelab inspect path/to/model             a Hugging Face model folder
+  saelab inspect path/to/sae               a dictionary in another tool's format
+  saelab inspect user/name[:id]            a repository on the Hub""",
 )
 
 Rows = Iterator[tuple[str, str]]
+_MOST_FILES = 10_000  # looked at in a folder that is nothing of saelab's own
 DAMAGED = "damaged"
 """Name of a line that is no good news."""
 
 
 @app.default
-def inspect(path: Path, *, verify: bool = False) -> None:
-    """Say what a path holds: a run, a dictionary, activations or a model folder.
+def inspect(path: str, *, verify: bool = False) -> None:
+    """Say what a path or a repository holds: a run, a dictionary, activations or a model folder.
 
     Parameters
     ----------
     path
-        Directory to look into.
+        Directory to look into, or USER/NAME[:ID][@REVISION] on the Hub.
     verify
         Read every file and compare its checksum.
     """
@@ -40,7 +48,10 @@ def inspect(path: Path, *, verify: bool = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    lines = describe(path, verify)
+    from saelab.hub.open import as_reference
+
+    reference = as_reference(path)
+    lines = describe(Path(path), verify) if reference is None else describe_repository(reference)
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -51,7 +62,7 @@ def inspect(path: Path, *, verify: bool = False) -> None:
         from saelab.activations.manifest import how_to_repair
 
         others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-        raise UserError(f"{path} is damaged: {damaged[0]}{others}; {how_to_repair(path)}")
+        raise UserError(f"{path} is damaged: {damaged[0]}{others}; {how_to_repair(Path(path))}")
 
 
 def describe(path: Path, verify: bool = False) -> list[tuple[str, str]]:
@@ -74,7 +85,47 @@ def describe(path: Path, verify: bool = False) -> list[tuple[str, str]]:
     runs = [folder for folder in sorted(path.iterdir()) if RunPaths(folder).config.is_file()]
     if runs:
         return list(_sweep(path, runs))
-    raise UserError(f"{path} holds neither a run, a dictionary, activations nor a Hugging Face model")
+    return list(_foreign(path))
+
+
+def describe_repository(reference: Reference) -> list[tuple[str, str]]:
+    """Name–value lines about a repository: of one dictionary, everything; of several, what they are."""
+    from saelab.hub.fetch import fetch
+    from saelab.hub.listing import listing
+    from saelab.hub.open import no_folder
+
+    with no_folder(str(reference)):
+        found = listing(reference)
+    lines = [("repository", f"{found.repo} as of {found.commit}")]
+    held = found.dictionaries()
+    if reference.id is None and len(held) > 1:
+        sizes = {one.id: f"{one.formats}, {found.size(one.files) / 1e6:.1f} MB" for one in held}
+        return [*lines, *sizes.items(), ("next", f"saelab inspect {found.repo}:{held[0].id}")]
+    fetched = fetch(found, reference)
+    if fetched.form.name == "saelab":
+        return [*lines, ("id", fetched.found.id), *_dictionary(fetched.snapshot / fetched.found.id)]
+    lines += [("id", fetched.found.id), ("format", fetched.form.name)]
+    return [*lines, *_sizes(fetched.imported.dictionary), *(("note", note) for note in fetched.imported.notes)]
+
+
+def _foreign(path: Path) -> Rows:
+    """A dictionary in another tool's format, or several of them."""
+    from saelab.hub import formats
+
+    below = (file for file in path.rglob("*") if file.is_file())
+    names = [file.relative_to(path).as_posix() for file in islice(below, _MOST_FILES)]
+    held = {entry.id: form.name for form in formats.FORMATS for entry in form.found(names)}
+    if not held:
+        raise UserError(f"{path} holds neither a run, a dictionary, activations nor a Hugging Face model")
+    if "" not in held:
+        yield "what", f"{len(held)} dictionaries (`saelab inspect {path}/NAME` says more)"
+        yield from sorted(held.items())
+        return
+    form = formats.recognise(path)
+    imported = form.read(path)
+    yield "what", f"dictionary in the format {form.name}, {imported.dictionary.config.architecture}"
+    yield from _sizes(imported.dictionary)
+    yield from (("note", note) for note in imported.notes)
 
 
 def _dictionary(path: Path) -> Rows:
@@ -83,18 +134,24 @@ def _dictionary(path: Path) -> Rows:
     dictionary = load(path)  # checks checksum, shapes and the golden pair
     config = dictionary.config
     yield "what", f"dictionary (schema {config.schema_version}), {config.architecture}"
+    changed = DictionaryPaths(path).trained_thresholds.exists()
+    yield from _sizes(dictionary, ", calibrated since training" if changed else "")
+    yield "trained", f"{config.tokens_trained:,} tokens with saelab {config.saelab_version}"
+    yield "checks", "checksum and golden input/output pair agree"
+
+
+def _sizes(dictionary: Dictionary, about_thresholds: str = "") -> Rows:
+    """Where it belongs and what its numbers are like."""
+    config = dictionary.config
     yield "site", f"{config.site} of {config.model}"
     if config.targets:
         yield "writes", ", ".join(f"{target.site} ({target.width} wide)" for target in config.targets)
     yield "size", f"{config.d_in} → {config.d_sae} latents, k = {config.k}, rule {config.rule}"
-    yield "trained", f"{config.tokens_trained:,} tokens with saelab {config.saelab_version}"
     yield "scale", f"inputs × {config.scale:.4g} before encoding"
     yield "decoder norms", _spread(dictionary.W_dec.norm(dim=1))
     yield "encoder norms", _spread(dictionary.W_enc.norm(dim=1))
     if dictionary.threshold.numel():
-        changed = DictionaryPaths(path).trained_thresholds.exists()
-        yield "thresholds", _spread(dictionary.threshold) + (", calibrated since training" if changed else "")
-    yield "checks", "checksum and golden input/output pair agree"
+        yield "thresholds", _spread(dictionary.threshold) + about_thresholds
 
 
 def _run(path: Path) -> Rows:
@@ -104,6 +161,11 @@ def _run(path: Path) -> Rows:
     metrics = read_jsonl(names.metrics)
     finished = DictionaryPaths(names.dictionary).weights.is_file()
     yield "run", f"{path} ({'finished' if finished else 'not finished: `saelab train` continues it'})"
+    if names.pulled.is_file():
+        from saelab.hub.pull import PullRecord
+
+        record = PullRecord.model_validate(read_json(names.pulled))
+        yield "pulled", f"{record.repo}:{record.id} as of {record.commit}, format {record.format}"
     if metrics:
         yield "metrics", f"{len(metrics)} lines, last: {_last(metrics[-1])}"
     if finished:

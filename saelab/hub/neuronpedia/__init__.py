@@ -1,0 +1,1 @@
+"""Feature index → the folder that Neuronpedia's bulk import reads."""
