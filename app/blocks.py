@@ -69,3 +69,14 @@ def titled(title: str, inner: str, aside: str = "") -> str:
 def facts(items: Iterable[tuple[str, str]]) -> str:
     """A line of facts under a page's title: name, then value."""
     return f'<div class="sl-head">{"".join(f"<span>{escape(n)} <b>{escape(v)}</b></span>" for n, v in items)}</div>'
+
+
+def grid(head: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> str:
+    """A table that does not sort; `head` is (heading, CSS class of its cells) per column, cells are HTML."""
+    names = "".join(f'<th scope="col" class="{classes}">{escape(name)}</th>' for name, classes in head)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for cell, (_, kind) in zip(row, head, strict=True)) + "</tr>"
+        for row in rows
+    )
+    inner = f'<table class="sl-table"><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="sl-scroll">{inner}</div>'

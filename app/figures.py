@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-BLUE, VERMILION, AMBER = (
+BLUE, VERMILION, AMBER, GREEN = (
     "#2f8ac4",
     "#d55e00",
     "#e69f00",
+    "#009e73",
 )  # after Okabe & Ito: safe for colour-blind readers, legible on light and dark
-GROUPS = (BLUE, VERMILION, "#009e73", "#cc79a7", AMBER, "#56b4e9", "#8b98a7")
+GROUPS = (BLUE, VERMILION, GREEN, "#cc79a7", AMBER, "#56b4e9", "#8b98a7")
 HEIGHT = 280
 CHART = {"displayModeBar": False}  # passed as `config` to st.plotly_chart: no floating buttons over the data
 
@@ -37,29 +39,45 @@ def density_histogram(edges: Sequence[float], counts: Sequence[int]) -> go.Figur
         title="density: share of tokens it fires on", tickvals=ticks, ticktext=[power(t) for t in ticks]
     )
     figure.update_yaxes(title="latents")
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
-def rank_density(ranks: Sequence[int], densities: Sequence[float], law: Sequence[float] | None = None) -> go.Figure:
-    """Density of the latent of each rank (1 = fires most often), on log axes; `law` is a fit at the same ranks."""
+def rank_density(
+    ranks: Sequence[int],
+    densities: Sequence[float],
+    law: Sequence[float] | None = None,
+    budget: Sequence[float] | None = None,
+) -> go.Figure:
+    """Density of the latent of each rank (1 = fires most often), on log axes; `law` is a fit at the same ranks.
+
+    `budget` is the share of tokens that training let the latent of each rank have, at the same ranks.
+    """
     figure = go.Figure(
         go.Scatter(
             x=list(ranks),
             y=list(densities),
             mode="lines",
+            name="measured",
             line={"color": BLUE, "width": 2},
             hovertemplate="rank %{x:,}<br>fires on %{y:.3~%} of tokens<extra></extra>",
         )
     )
     if law is not None:
         dashes = {"color": VERMILION, "width": 1.5, "dash": "dash"}
-        figure.add_scatter(x=list(ranks), y=list(law), mode="lines", line=dashes, hoverinfo="skip")
+        figure.add_scatter(x=list(ranks), y=list(law), mode="lines", name="fitted law", line=dashes, hoverinfo="skip")
+    if budget is not None:
+        figure.add_scatter(
+            x=list(ranks), y=list(budget), mode="lines", name="budget",
+            line={"color": GREEN, "width": 1.5, "dash": "dot"},
+            hovertemplate="rank %{x:,}<br>budget: %{y:.3~%} of tokens<extra></extra>",
+        )  # fmt: skip
     figure.update_xaxes(title="rank of the latent by density", type="log", **_decades(1, max(ranks)))
+    low, high = min([*densities, *(budget or ())]), max([*densities, *(budget or ())])
     figure.update_yaxes(
-        title="density: share of tokens", type="log", **_decades(min(densities), max(densities)),
-        range=[np.log10(min(densities)) - 0.1, np.log10(max(densities)) + 0.25],
+        title="density: share of tokens", type="log", **_decades(low, high),
+        range=[np.log10(low) - 0.1, np.log10(high) + 0.25],
     )  # fmt: skip
-    return _laid_out(figure)
+    return laid_out(figure).update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12})
 
 
 def active_per_token(counts: Sequence[int]) -> go.Figure:
@@ -74,7 +92,7 @@ def active_per_token(counts: Sequence[int]) -> go.Figure:
     )
     figure.update_xaxes(title="active latents on a token")
     figure.update_yaxes(title="tokens")
-    return _laid_out(figure, height=220)
+    return laid_out(figure, height=220)
 
 
 def training_curve(tokens: Sequence[float], values: Sequence[float | None], name: str, log: bool = False) -> go.Figure:
@@ -95,7 +113,7 @@ def training_curve(tokens: Sequence[float], values: Sequence[float | None], name
     else:
         figure.update_yaxes(rangemode="tozero", tickformat="~g")
     figure.update_yaxes(title=name)
-    return _laid_out(figure, height=220)
+    return laid_out(figure, height=220)
 
 
 def activation_histogram(counts: Sequence[int], maximum: float) -> go.Figure:
@@ -115,7 +133,7 @@ def activation_histogram(counts: Sequence[int], maximum: float) -> go.Figure:
     figure.update_xaxes(title="activation", range=[0, maximum], tickformat="~g")
     top = max([count for count in counts if count > 0], default=1)
     figure.update_yaxes(title="tokens", type="log", **_decades(1, top), range=[-0.3, np.log10(top) + 0.15])
-    return _laid_out(figure, height=220)
+    return laid_out(figure, height=220)
 
 
 @dataclass(frozen=True)
@@ -143,9 +161,10 @@ def trade_off(points: Sequence[Point], y_title: str) -> go.Figure:
             marker={"size": 11, "color": GROUPS[number % len(GROUPS)]}, customdata=[[p.name] for p in members],
             hovertemplate="%{customdata[0]}<br>%{x:.3~g} active latents<br>%{y:.3~g}<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="active latents per token (L0)", rangemode="tozero")
+    most = max((point.x for point in points), default=1.0)
+    figure.update_xaxes(title="active latents per token (L0)", range=[0, 1.06 * most])  # markers whole at the edge
     figure.update_yaxes(title=y_title, rangemode="tozero", tickformat="~g")
-    _laid_out(figure, height=340)
+    laid_out(figure, height=340)
     return figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12}, clickmode="event+select")
 
 
@@ -156,6 +175,25 @@ def undominated(points: Sequence[Point]) -> list[Point]:
         if not front or point.y < front[-1].y:
             front.append(point)
     return front
+
+
+def responses(
+    strengths: Sequence[float], curves: Mapping[str, Sequence[float]], y_title: str, marked: Sequence[float] = ()
+) -> go.Figure:
+    """One line for each of `curves` over the strength of an edit; dotted lines at the `marked` strengths."""
+    figure = go.Figure()
+    for number, (name, values) in enumerate(curves.items()):
+        figure.add_scatter(
+            x=list(strengths), y=list(values), mode="lines+markers", name=escape(name),  # plotly reads names as HTML
+            line={"color": GROUPS[number % len(GROUPS)], "width": 2}, marker={"size": 5},
+            hovertemplate="strength %{x:.3~g}<br>%{y:+.3f}",
+        )  # fmt: skip
+    for strength in marked:
+        figure.add_vline(strength, line={"color": "#8b98a7", "width": 1, "dash": "dot"})
+    figure.update_xaxes(title="strength")
+    figure.update_yaxes(title=y_title, zeroline=True)
+    laid_out(figure, height=300)
+    return figure.update_layout(showlegend=len(curves) > 1, legend={"orientation": "h", "y": 1.15})
 
 
 def power(exponent: float) -> str:
@@ -182,7 +220,8 @@ def _tick(step: int, exponent: int) -> str:
     return f"10<sup>{exponent}</sup>" if step == 1 else f"{step}·10<sup>{exponent}</sup>"
 
 
-def _laid_out(figure: go.Figure, height: int = HEIGHT) -> go.Figure:
+def laid_out(figure: go.Figure, height: int = HEIGHT) -> go.Figure:
+    """Size and margins of every figure of the app."""
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},

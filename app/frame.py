@@ -27,7 +27,7 @@ def show(routes: Sequence[Route]) -> None:
     _follow(page, pages)
     with st.sidebar:
         _navigation(routes)
-        if page.url_path != links.RUNS:  # which lists them all
+        if page.url_path not in (links.RUNS, links.EVALUATIONS):  # which show several
             _run_picker()
     try:
         page.run()
@@ -49,7 +49,7 @@ def _follow(page: st.Page, pages: Sequence[st.Page]) -> None:
     # The short address /?latent=123, on arrival only: Streamlit leaves such an entry in the browser's history at every
     # change of page, and going back to it must not lead forward again.
     if state.has_just_arrived() and page.url_path == "" and state.LATENT in st.query_params:
-        clicked = (links.LATENT, st.query_params.to_dict())
+        clicked = (links.LATENT, {name: st.query_params.get_all(name) for name in st.query_params})
     if clicked is None:
         return
     path, query = clicked

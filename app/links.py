@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 from typing import NoReturn
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 from streamlit.components.v2 import component
@@ -59,12 +59,15 @@ def _component(name: str) -> ComponentRenderer:
     return component("saelab_copy", html=_COPY_HTML, css=_COPY_CSS, js=_COPY)
 
 
-OVERVIEW, LATENT, RUNS, SEARCH = "./", "latent", "runs", "search"  # pages as addresses relative to any other
+# Pages as addresses relative to any other.
+OVERVIEW, LATENT, RUNS, SEARCH, EVALUATIONS = "./", "latent", "runs", "search", "evaluations"
+PROMPT, STEER = "prompt", "steer"
 
 
 def href(page: str, /, **query: object) -> str:
     """Address of a page with its state, relative to where the app is served; parameters that are None are left out."""
-    return f"{page}?{urlencode({name: value for name, value in query.items() if value is not None})}"
+    known = {name: value for name, value in query.items() if value is not None}
+    return f"{page}?{urlencode(known, doseq=True)}"
 
 
 def anchor(inner: str, page: str, classes: str = "", /, **query: object) -> str:
@@ -72,19 +75,19 @@ def anchor(inner: str, page: str, classes: str = "", /, **query: object) -> str:
     return f'<a class="sl-link {classes}" target="_self" href="{escape(href(page, **query))}">{inner}</a>'
 
 
-def followed() -> tuple[str, dict[str, str]] | None:
+def followed() -> tuple[str, dict[str, list[str]]] | None:
     """Where to go instead, as (page, query): a link that was clicked, or what `go` asked for; None to stay."""
     clicked = _component("follow")(key="follow", on_go_change=lambda: None).go
     if _GO in st.session_state:
         return st.session_state.pop(_GO)
     if not isinstance(clicked, dict):
         return None
-    return str(clicked.get("page", "")), dict(parse_qsl(str(clicked.get("query", ""))))
+    return str(clicked.get("page", "")), parse_qs(str(clicked.get("query", "")))
 
 
 def go(page: str, /, **query: str) -> NoReturn:
     """Leave for another page, from the middle of one."""
-    st.session_state[_GO] = (page.removeprefix("./"), query)
+    st.session_state[_GO] = (page.removeprefix("./"), {name: [value] for name, value in query.items()})
     st.rerun()
 
 

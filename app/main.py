@@ -1,7 +1,7 @@
 """Entry of the app: what is open, which pages there are, and what happens when a page can't be shown.
 
 Run by Streamlit on every interaction, so it stays short; everything it calls lives in modules that are loaded once.
-To add a page: a module in `app/views` with a `show()`, and one line in app/routes.py.
+To add a page: a folder with a `page.py` that has a `show()`, and one line in app/routes.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pages, in the order of the navigation. A page is a module in `app/views` with a `show()`, and one line here."""
+"""The pages, in the order of the navigation. A page is `page.show` in a folder of its own, and one line here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import links
-from app.views import latent, overview, runs, search
+from app.dictionary import page as dictionary
+from app.evaluations import page as evaluations
+from app.latent import page as latent
+from app.prompt import page as prompt
+from app.runs import page as runs
+from app.search import page as search
+from app.steer import page as steer
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,12 @@ def routes() -> list[Route]:
     """What the navigation lists; a bare address shows the one that is the default."""
     return [
         Route(st.Page(runs.show, title="Runs", url_path=links.RUNS), ":material/table_rows:"),
-        Route(st.Page(overview.show, title="Dictionary", url_path="dictionary", default=True), ":material/grid_view:"),
+        Route(
+            st.Page(dictionary.show, title="Dictionary", url_path="dictionary", default=True), ":material/grid_view:"
+        ),
         Route(st.Page(latent.show, title="Latent", url_path=links.LATENT), ":material/lightbulb:"),
         Route(st.Page(search.show, title="Search", url_path=links.SEARCH), ":material/search:"),
+        Route(st.Page(prompt.show, title="Prompt", url_path=links.PROMPT), ":material/notes:"),
+        Route(st.Page(steer.show, title="Steer", url_path=links.STEER), ":material/tune:"),
+        Route(st.Page(evaluations.show, title="Evaluations", url_path=links.EVALUATIONS), ":material/bar_chart:"),
     ]

@@ -19,6 +19,7 @@ class Column:
     is_number: bool = True
     largest_first: bool = True
     sortable: bool = True
+    wraps: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,35 @@ class Order:
         return cls(asked if known else default, query.get("order", "down") != "up")
 
 
+@dataclass(frozen=True)
+class Page:
+    """Which of `total` rows are shown: page `number`, from 0, of `size` rows each."""
+
+    number: int
+    size: int
+    total: int
+
+    @classmethod
+    def from_address(cls, query: Mapping[str, str], total: int, size: int) -> Page:
+        """The page that the address asks for (`page`): the first for anything but a number, the last past the end."""
+        asked = query.get("page", "0")
+        number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 8 else 0
+        return cls(min(number, max(total - 1, 0) // size), size, total)
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.number * self.size, (self.number + 1) * self.size)
+
+    def pager(self, page: str, query: Mapping[str, str]) -> str:
+        """Which rows these are, and links to those before and after."""
+        last = max(self.total - 1, 0) // self.size
+        first, end = self.rows.start + 1, min(self.rows.stop, self.total)
+        steps = [("← Back", self.number - 1, self.number > 0), ("More →", self.number + 1, self.number < last)]
+        parts = [links.anchor(name, page, **{**query, "page": str(to)}) for name, to, possible in steps if possible]
+        shown = f'<span class="sl-faint">{first:,}–{end:,} of {self.total:,}</span>'
+        return f'<div class="sl-pager">{shown}{"".join(parts)}</div>'
+
+
 def table(
     page: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], order: Order, query: Mapping[str, str]
 ) -> str:
@@ -47,8 +77,9 @@ def table(
 
 
 def _cells(columns: Sequence[Column], row: Sequence[str]) -> str:
+    classes = {(True, False): ' class="sl-number"', (False, True): ' class="sl-wraps"'}
     return "".join(
-        f'<td class="sl-number">{cell}</td>' if column.is_number else f"<td>{cell}</td>"
+        f"<td{classes.get((column.is_number, column.wraps), '')}>{cell}</td>"
         for column, cell in zip(columns, row, strict=True)
     )
 

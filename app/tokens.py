@@ -17,12 +17,16 @@ NEWLINE, TAB, SPACE, NOTHING = "↵", "⇥", "␣", "∅"
 
 @dataclass(frozen=True)
 class ShownToken:
-    """One token of an example: its text, the latent's activation on it, the model's loss there (nats) where known."""
+    """One token of an example: its text, the latent's activation on it, the model's loss there (nats) where known.
+
+    `effect`: what the loss there gains when the latent's contribution is taken away (nats), where that was measured.
+    """
 
     text: str
     value: float
     loss: float | None = None
     is_peak: bool = False
+    effect: float | None = None
 
 
 def in_text(token: str) -> str:
@@ -42,6 +46,12 @@ def alone(token: str) -> str:
     left = len(token) - len(token.lstrip(" ")) if stripped else len(token)
     right = len(token) - len(token.rstrip(" ")) if stripped else 0
     return f"{_faint(SPACE * left)}{escape(_spell_out(stripped))}{_faint(SPACE * right)}"
+
+
+def running(text: str) -> str:
+    """Text as it was written, lines and all; only characters that would not show, or turn others round, are spelled
+    out. Escaped."""
+    return "\n".join(escape(_spell_out(line)) for line in text.split("\n"))
 
 
 def chip(token: str, kind: str = "plain", tip: str = "") -> str:
@@ -76,7 +86,8 @@ def _token(token: ShownToken, maximum: float, tips: bool) -> str:
 
 def _numbers(token: ShownToken) -> str:
     loss = f" · next-token loss {token.loss:.2f} nats" if token.loss is not None else ""
-    return f"{quoted(token.text)} · activation {token.value:.3f}{loss}"
+    effect = f"\nwithout this latent {token.effect:+.3f} nats" if token.effect is not None else ""
+    return f"{quoted(token.text)} · activation {token.value:.3f}{loss}{effect}"
 
 
 def quoted(token: str) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from saelab.disk import RunPaths
 
-SEARCH_DEPTH = 3  # how far below a given folder runs are looked for
+SEARCH_DEPTH = 4  # how far below a given folder runs are looked for: ioi-demo/dictionaries/FAMILY/NODE in one of runs
 SILENCE_SECONDS = 180  # without a line of metrics, after which training is taken for stopped
 FOLDERS_VISITED = 2000  # a home directory given by mistake must not hang the page
+IOI = "ioi"  # the suite that `saelab ioi` runs on a model, with a report beside its dictionaries instead of in a run
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The runs by name, and the folders they were looked for in."""
+    """The runs by name, the IOI reports of `saelab ioi` by name, and the folders they were looked for in."""
 
     folders: tuple[Path, ...]
     runs: dict[str, Run]
+    judged: dict[str, Path]
 
     def get(self, name: str | None) -> Run | None:
         """The run of that name; None for anything else, paths included."""
@@ -55,17 +57,22 @@ class Workspace:
 
 
 def open_workspace(folders: Iterable[Path]) -> Workspace:
-    """Look for runs in `folders`: each may be a run itself or hold runs up to three levels down."""
+    """Look for runs in `folders`: each may be a run itself or hold runs up to four levels down."""
     roots = tuple(dict.fromkeys(Path(folder).resolve() for folder in folders))
     runs: dict[str, Run] = {}
+    judged: dict[str, Path] = {}
     seen: set[Path] = set()
     for root in roots:
-        for path in _runs_below(root):
-            if path not in seen:
-                seen.add(path)
+        for path in _folders_below(root):
+            if path in seen:
+                continue
+            seen.add(path)
+            if is_run(path):
                 name = _unique_name(path, root, runs)
                 runs[name] = Run(name, RunPaths(path))
-    return Workspace(roots, dict(sorted(runs.items())))
+            elif (report := path / RunPaths(path).report(IOI).name).is_file():
+                judged[_unique_name(path, root, judged)] = report
+    return Workspace(roots, dict(sorted(runs.items())), dict(sorted(judged.items())))
 
 
 def _unique_name(path: Path, root: Path, taken: Collection[str]) -> str:
@@ -83,7 +90,7 @@ def is_run(path: Path) -> bool:
     return any(item.exists() for item in made) and not path.name.startswith(".")
 
 
-def _runs_below(root: Path) -> Iterator[Path]:
+def _folders_below(root: Path) -> Iterator[Path]:
     """Breadth first, not into runs, hidden folders, or links, which could lead out of `root`."""
     level, visited = [root], 0
     for _ in range(SEARCH_DEPTH + 1):
@@ -92,9 +99,8 @@ def _runs_below(root: Path) -> Iterator[Path]:
             visited += 1
             if visited > FOLDERS_VISITED:
                 return
-            if is_run(folder):
-                yield folder
-            else:
+            yield folder
+            if not is_run(folder):
                 below += _subfolders(folder)
         level = below
 

@@ -15,6 +15,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # `app` is a folder beside `saelab`, not an installed package
 
 from tests.app.synthetic import Shape, write_run  # noqa: E402
+from tests.app.thinking import readable, write_thinking_run  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +44,14 @@ def open_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppT
         return page.run()
 
     return open_
+
+
+@pytest.fixture(scope="session")
+def minds(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A folder of runs whose model is real: `mind` with an index, `bare` without, `heads` on queries."""
+    folder = tmp_path_factory.mktemp("minds")
+    model = readable(tiny_model, folder / ".model")
+    write_thinking_run(folder / "mind", model)
+    shutil.copytree(folder / "mind", folder / "bare", ignore=shutil.ignore_patterns("features"))
+    write_thinking_run(folder / "heads", model, "blocks.1.attn.q", indexed=False)
+    return folder

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from saelab.disk import RunPaths
+from saelab.disk.layout import DictionaryPaths
 from saelab.features import schema
 
 HOSTILE = (
@@ -81,6 +83,7 @@ def write_run(root: Path, shape: Shape = Shape(), *, evaluated: bool = True, ind
     paths.dictionary.mkdir(parents=True)
     paths.config.write_text("name: synthetic\n")
     (paths.dictionary / "config.json").write_text(json.dumps(dictionary_config(shape)))
+    write_weights(paths, shape)
     write_metrics(paths, steps=50)
     index = write_index(paths, shape) if indexed else np.zeros(shape.d_sae, dtype=np.int64)
     if evaluated:
@@ -111,6 +114,14 @@ def dictionary_config(shape: Shape) -> dict[str, object]:
         "saelab_version": "0.1.0",
         "weights_sha256": "0" * 64,
     }
+
+
+def write_weights(paths: RunPaths, shape: Shape) -> None:
+    """Decoder directions alone, which is what pages read without torch; two tight bundles and the rest anywhere."""
+    random = np.random.default_rng(shape.seed)
+    rows = random.standard_normal((shape.d_sae, 16)).astype(np.float32)
+    rows[::3] = 4 * np.eye(16, dtype=np.float32)[0] + 0.3 * rows[::3]
+    save_file({"W_dec": rows}, DictionaryPaths(paths.dictionary).weights)
 
 
 def write_metrics(paths: RunPaths, steps: int) -> None:
@@ -156,6 +167,7 @@ def write_index(paths: RunPaths, shape: Shape) -> NDArray[np.int64]:
             "document": row // 2,
             "position": position,
             "row": row,
+            "real": np.ones(n_tokens, dtype=bool),
             "kept": position > 0,
             "loss": pa.array(loss, mask=last),
         },
@@ -182,6 +194,7 @@ def write_index(paths: RunPaths, shape: Shape) -> NDArray[np.int64]:
         "coactivation_tokens": kept,
         "d_sae": shape.d_sae,
         "context": shape.context,
+        "groups": [],
     }
     schema.summary_path(root).write_text(json.dumps(summary))
     return counts
@@ -260,6 +273,16 @@ def _write_examples(
     order = np.lexsort((table["rank"], table["quantile"], table["latent"]))
     table = {name: column[order] for name, column in table.items()}
 
+    strongest = table["quantile"] == 0
+    _write(
+        root,
+        schema.EFFECTS,
+        {
+            "latent": table["latent"][strongest],
+            "token": table["token"][strongest],
+            "effect": 0.1 * table["value"][strongest],
+        },
+    )
     position = table["token"] % shape.context
     left = np.minimum(position, schema.WINDOW_BEFORE)
     right = np.minimum(shape.context - 1 - position, schema.WINDOW_AFTER)
@@ -371,7 +394,7 @@ def _about(name: str, shape: Shape) -> dict[str, object]:
         "model_fingerprint": "0" * 64,
         "dtype": "float32",
         "device": "cpu",
-        "corpus": {"source": "synthetic"},
+        "corpus": {"source": "synthetic", "split": "test"},
         "token_policy": None,
         "documents": 30,
         "positions": 1920,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app import figures
-from app.spread import summarise
-from app.training_curves import thinned
+from app.dictionary.spread import summarise
+from app.runs.training_curves import thinned
 
 
 def test_every_axis_says_what_it_counts() -> None:

@@ -31,7 +31,7 @@ def test_overview_shows_quality_starting_points_table_and_spread(open_page: Open
     page = open_page(run="small")
     assert page.title[0].value == "small"
     assert [heading.value for heading in page.subheader] == [
-        "Latents to start with", "All latents", "How firing is spread", "Training",
+        "Latents to start with", "All latents", "How firing is spread", "Map of decoder directions", "Training",
     ]  # fmt: skip
     shown = html(page)
     assert '<div class="sl-value">10.4%</div><div class="sl-note">[10.1%, 10.7%]</div>' in shown  # FVU and its interval
@@ -209,7 +209,7 @@ def test_unexpected_failures_keep_their_traceback_from_the_page(
     def fail(*_: object) -> None:
         raise ValueError("the secret")
 
-    monkeypatch.setattr("app.views.latent.examples", fail)
+    monkeypatch.setattr("app.latent.page.examples", fail)
     page = open_page(run="small", latent=3)
     assert "This page failed" in html(page)
     assert "the secret" not in html(page)

@@ -28,8 +28,21 @@ def test_runs_are_not_searched_for_runs_and_hidden_folders_are_left_alone(tmp_pa
     make_run(tmp_path / "a")
     make_run(tmp_path / "a" / "dictionary" / "inner")
     make_run(tmp_path / ".a.partial")
-    make_run(tmp_path / "one" / "two" / "three" / "too-deep")
+    make_run(tmp_path / "one" / "two" / "three" / "four" / "too-deep")
     assert list(open_workspace([tmp_path]).runs) == ["a"]
+
+
+def test_ioi_reports_beside_their_dictionaries_are_found(tmp_path: Path) -> None:
+    """As `saelab ioi demo` leaves them; what `saelab evaluate --suite ioi` leaves in a run belongs to the run."""
+    made = tmp_path / "runs" / "ioi-demo"
+    run = make_run(made / "dictionaries" / "task-topk" / "blocks.2.attn.z.head0-END")
+    (made / "ioi.json").write_text("{}")
+    (run / "evaluation").mkdir()
+    (run / "evaluation" / "ioi.json").write_text("{}")
+    found = open_workspace([tmp_path / "runs"])
+    assert found.judged == {"ioi-demo": made / "ioi.json"}
+    assert list(found.runs) == ["ioi-demo/dictionaries/task-topk/blocks.2.attn.z.head0-END"]
+    assert list(open_workspace([made]).judged) == ["ioi-demo"]
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

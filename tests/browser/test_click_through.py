@@ -75,7 +75,7 @@ def test_the_table_sorts_pages_and_searches(page: Page, address: str) -> None:
     expect(page.locator("tbody tr").first.locator("td").first).to_have_text("0")
     page.get_by_role("link", name="More →").click()
     expect(page.locator("tbody tr").first.locator("td").first).to_have_text("25")
-    page.get_by_label("Fires on, promotes, or label").fill("said")
+    page.get_by_label("Fires on, promotes, label, or name").fill("said")
     page.keyboard.press("Enter")
     expect(page.locator(".sl-pager")).to_contain_text(re.compile(r"^1–\d+ of \d+"))
     expect(page).to_have_url(re.compile(r"find=said"))

@@ -1,0 +1,1 @@
+"""One dictionary as a whole."""

@@ -1,0 +1,1 @@
+"""What a dictionary makes of a text."""

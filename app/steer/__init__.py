@@ -1,0 +1,1 @@
+"""Latents turned up and down."""
