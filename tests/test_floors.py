@@ -16,6 +16,7 @@ FLOORS = [
     {"activations"},
     {"training"},
     {"evaluation", "features", "steering"},
+    {"hub"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
