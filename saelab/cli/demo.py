@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from saelab.evaluation.reports import AnyReport
 
 CONFIG = "configs/demo.yaml"
+EFFECT_TOKENS = "30k"  # the default would take as long as all the rest of the index
 
 app = App(
     name="demo",
@@ -70,7 +71,7 @@ def demo(
 
     train_config = arguments.load(TrainConfig)
     evaluate_config = parse([]).load(EvaluateConfig, runs=[directory], tokens=evaluate_tokens)
-    index_config = parse([]).load(IndexConfig, run=directory, tokens=index_tokens)
+    index_config = parse([]).load(IndexConfig, run=directory, tokens=index_tokens, effect_tokens=EFFECT_TOKENS)
 
     stages = 4 if browse else 3
     _say(1, stages, f"saelab train {CONFIG} --out {directory} {settings}")
@@ -81,7 +82,7 @@ def demo(
     from saelab.evaluation.evaluate import evaluate
 
     print(_summary(evaluate(evaluate_config)), file=sys.stderr)
-    _say(3, stages, f"saelab index {directory} --tokens {index_tokens}")
+    _say(3, stages, f"saelab index {directory} --tokens {index_tokens} --effect_tokens {EFFECT_TOKENS}")
     from saelab.features.build import build_index
 
     build_index(index_config)

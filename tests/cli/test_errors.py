@@ -320,8 +320,8 @@ def test_latent_to_steer_that_does_not_exist(refuses, run) -> None:
         (["--latent", -1], "latent"),
         (["--latent", 1, "--method", "direction", "--mode", "zero"], "method direction can only add"),
         (["--latent", 1, "--mode", "scale", "--strength", -2], "strength of 0 or more"),
-        (["--latent", 1, "--tokens", 0], "max_new_tokens"),
-        ([], "--latent"),
+        (["--latent", 1, "--max-new-tokens", 0], "max_new_tokens"),
+        ([], "latent"),
     ],
 )
 def test_steering_that_can_not_be(refuses, run, words: list[object], complaint: str) -> None:
