@@ -60,7 +60,9 @@ def test_text_to_steered_text(walk, tiny_model: Path, tmp_path: Path) -> None:
     examples = index.examples(busiest["latent"], quantile=0)
     assert examples[0].value == pytest.approx(busiest["max_activation"])
 
-    steered = walk("steer", run, "--latent", busiest["latent"], "--strength", 2, "--prompt", "Tom", "--max-new-tokens", 8)
+    steered = walk(
+        "steer", run, "--latent", busiest["latent"], "--strength", 2, "--prompt", "Tom", "--max-new-tokens", 8
+    )
     assert "as it is" in steered
     assert "add 2" in steered
     assert "golden" in walk("inspect", run)

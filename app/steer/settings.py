@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from app.prompt.prompts import LONGEST
@@ -87,8 +88,11 @@ def from_json(content: bytes) -> SteerConfig:
 
 
 def as_python(config: SteerConfig) -> str:
-    """Lines that write the same texts."""
+    """Lines that write the same texts; a run below the folder that the app was started in is named from there."""
+    here = Path.cwd()
     given = config.model_dump(mode="json", exclude_defaults=True)
+    if config.run.is_relative_to(here):
+        given["run"] = str(config.run.relative_to(here))
     arguments = "".join(f"    {name}={value!r},\n" for name, value in given.items())
     return (
         "from saelab.steering import SteerConfig\n"

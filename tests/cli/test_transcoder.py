@@ -43,6 +43,8 @@ def test_evaluate(saelab, transcoder: Path) -> None:
 def test_index_and_steer(saelab, transcoder: Path) -> None:
     assert saelab("index", transcoder, "--tokens", 500, "--device", "cpu").code == 0
     live = int(load(transcoder).W_dec.norm(dim=1).argmax())
-    code, out, err = saelab("steer", transcoder, "--latent", live, "--mode", "zero", "--max-new-tokens", 4, "--prompt", "a")
+    code, out, err = saelab(
+        "steer", transcoder, "--latent", live, "--mode", "zero", "--max-new-tokens", 4, "--prompt", "a"
+    )
     assert code == 0, err
     assert "zero" in out
