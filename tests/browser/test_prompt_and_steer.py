@@ -36,6 +36,7 @@ def test_a_token_is_clicked_and_the_keys_go_on(page: Page, thinking: str) -> Non
     expect(page.get_by_role("heading", name="Token 3 of 7")).to_be_visible()
     expect(page).to_have_url(re.compile(r"at=3"))
     page.locator("h1").click()  # out of the text field
+    page.locator('[data-test-script-state="notRunning"]').wait_for()  # a key is lost while the page is drawn anew
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", name="Token 4 of 7")).to_be_visible()
     page.locator("th a", has_text="Direct effect").click()
