@@ -1,7 +1,7 @@
 """A GPT-2 whose weights are written by hand, so that its circuit for indirect object identification is known.
 
-    python scripts/wired_ioi_model.py /tmp/wired
-    saelab ioi /tmp/wired --train topk
+    python scripts/wired_ioi_model.py wired
+    saelab ioi wired --train topk
 
 Three layers of three heads, of which one a layer does anything. Head 0.2 finds at every token an earlier one of the
 same word and writes where it stands (duplicate token); head 1.0 brings that place from S2 to END (S-inhibition); head

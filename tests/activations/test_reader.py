@@ -150,13 +150,18 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path):
             os.link(folder / f"{prefix}-{number % 8:05d}.safetensors", folder / f"{prefix}-{number:05d}.safetensors")
     content["shards"] *= 10
     (large / "manifest.json").write_text(json.dumps(content))
-    found = []
-    for directory in (small, large):
+
+    def watched(directory: Path) -> tuple[int, int]:
         process = PROCESSES.Process(target=watch, args=(directory, tmp_path / "watched"))
         process.start()
         process.join()
-        found.append([int(word) for word in (tmp_path / "watched").read_text().split()])
-    (tokens, few), (ten_times, many) = found
+        tokens, most = (tmp_path / "watched").read_text().split()
+        return int(tokens), int(most)
+
+    tokens, few = watched(small)
+    ten_times, many = watched(large)
     assert ten_times == 10 * tokens
     assert few > 16384 * 32 * 4 / 1024  # the buffer is counted
-    assert many < few + 16384  # of 168 MB of activations; a thread that runs ahead may hold a buffer more
+    # Now and then two threads' allocations overlap by some MB; memory that grew with the data would do so every time.
+    many = min([many, *(watched(large)[1] for _ in range(2))]) if many >= few + 2048 else many
+    assert many < few + 2048  # of 168 MB of activations

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from saelab.kernels.codes import SparseCodes
 from saelab.kernels.product import Buffer
 from saelab.kernels.rounded import Precision, Rounded, RoundedProduct
 from saelab.kernels.scoring import ScoringBackend
@@ -28,12 +29,16 @@ def problem(seed: int, spread: float = 0.0, rows: int = 24, d_sae: int = 256, wi
 
 def same_choice(precision: Precision, x: Tensor, W: Tensor, b: Tensor, k: int) -> ScoringBackend:
     backend, plain = ScoringBackend(precision), SparseBackend()
-    ours = backend.encode_token(x, W, b, k)
-    expected = plain.select_token(plain.pre_activations(x, W, b, by_latent=False), k)
+    assert_same(
+        backend.encode_token(x, W, b, k), plain.select_token(plain.pre_activations(x, W, b, by_latent=False), k)
+    )
+    return backend
+
+
+def assert_same(ours: SparseCodes, expected: SparseCodes) -> None:
     assert ours.latents.tolist() == expected.latents.tolist()
     assert ours.offsets.tolist() == expected.offsets.tolist()
     torch.testing.assert_close(ours.values, expected.values, rtol=1e-5, atol=1e-4)
-    return backend
 
 
 @PRECISIONS
@@ -46,11 +51,8 @@ def test_the_choice_is_that_of_fp32(precision: Precision, seed: int, spread: flo
 
 def same_mutual_choice(precision: Precision, x: Tensor, W: Tensor, b: Tensor, budget: int) -> ScoringBackend:
     backend, plain = ScoringBackend(precision), SparseBackend()
-    ours = backend.encode_mutual(x, W, b, budget)
     expected = plain.select_mutual(plain.pre_activations(x, W, b, by_latent=False), budget)
-    assert ours.latents.tolist() == expected.latents.tolist()
-    assert ours.offsets.tolist() == expected.offsets.tolist()
-    torch.testing.assert_close(ours.values, expected.values, rtol=1e-5, atol=1e-4)
+    assert_same(backend.encode_mutual(x, W, b, budget), expected)
     return backend
 
 
