@@ -40,6 +40,16 @@ class Board(Protocol):
         ...
 
 
+class Unseen:
+    """A bar or a board that nobody looks at."""
+
+    def advance(self, amount: int, note: str = "") -> None:
+        """As `Bar` and `Board`."""
+
+    def show(self, row: str, state: str, cells: Mapping[str, str] | None = None) -> None:
+        """As `Board`."""
+
+
 @contextmanager
 def track(total: int | None, label: str, unit: str = "tokens", done: int = 0) -> Iterator[Bar]:
     """Show progress of `total` units on stderr (None = unknown), of which `done` were finished earlier."""

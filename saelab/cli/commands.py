@@ -70,3 +70,6 @@ Statistics, examples, promoted tokens and decoder rows of every latent, checked 
 }
 for _place, (_name, _help) in enumerate(COMMANDS.items()):
     app.command(f"saelab.cli.{_name}:app", name=_name, help=_help, sort_key=_place)
+
+DIVIDED = ("harvest", "train", "evaluate", "index")
+"""Commands that several processes of one job (`torchrun`) share; of all others each process would do the whole."""

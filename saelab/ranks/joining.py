@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
 from typing import NoReturn
 
 from saelab.errors import UserError
 from saelab.ranks.ranks import LostRankError, Ranks, SaidElsewhereError
+from saelab.ranks.watch import Watch
 
 JOIN_S = 600.0  # a cold disk may take minutes to import torch
-_BEAT_S = 1.0
 _LAST_WORDS_S = 3.0
 _EXIT_INTERRUPTED = 130
 
@@ -40,26 +37,28 @@ def joined(silence_s: float = 60.0) -> Iterator[Ranks]:
         yield Ranks()
         return
     ranks = _connect(rank, size, local_rank, silence_s)
-    with _sigterm_raises():
+    watch = Watch(ranks)
+    with _sigterm_raises() as deafen:
+
+        def end_alone() -> None:
+            deafen()
+            watch.leave_alone()
+
         try:
             ranks.meet(JOIN_S)
-            with _heartbeat(ranks):
-                yield ranks
-        except SaidElsewhereError:
-            raise
-        except _Terminated:
-            raise _once(ranks, _why_terminated(ranks)) from None
-        except UserError as error:
-            raise _once(ranks, error) from None
-        except KeyboardInterrupt:
-            if not ranks.fail("stopped by Ctrl-C"):
-                sys.exit(_EXIT_INTERRUPTED)
-            raise
+            watch.begin()
+            ranks.agree("versions", _versions(), "the software")
+            yield ranks
         except BaseException as error:
-            ranks.fail(f"{ranks.name(rank)} stopped: {type(error).__name__}: {error}")
-            raise
+            end_alone()
+            last_word = _last_word(ranks, watch.trouble, error)
+            if last_word is error:
+                raise
+            raise last_word from None
         finally:
+            end_alone()
             _leave(ranks)
+            watch.stop()
 
 
 class _Terminated(BaseException):
@@ -90,48 +89,53 @@ def _connect(rank: int, size: int, local_rank: int, silence_s: float) -> Ranks:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _sigterm_raises() -> Iterator[Callable[[], None]]:
+    """SIGTERM raises, until the function that this gives is called: what comes then is the end anyway.
+
+    After an error it stays unheard, or torchrun, which ends those that outlive a rank, might cut off the sentence.
+    """
+
+    def deafen() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     def terminate(*_: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the end
+        deafen()
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    yield deafen
+    signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def _heartbeat(ranks: Ranks) -> Iterator[None]:
-    """Signs of life from a thread, as long as the process runs, whatever its main thread is doing."""
-    stop = threading.Event()
+def _versions() -> str:
+    import torch
 
-    def beat() -> None:
-        for number in count():
-            try:
-                ranks.beat(number)
-            except LostRankError:
-                break  # the main thread meets the same at its next look
-            if stop.wait(_BEAT_S):
-                break
+    import saelab
 
-    thread = threading.Thread(target=beat, name="saelab-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return f"saelab {saelab.__version__} with torch {torch.__version__}"
+
+
+def _last_word(ranks: Ranks, trouble: UserError | None, error: BaseException) -> BaseException:
+    """What this rank ends with, after the others know why it does; `trouble` is what its watch has found."""
+    if isinstance(error, _Terminated):
+        return _once(ranks, trouble or _why_terminated(ranks))
+    if isinstance(error, UserError):
+        return _once(ranks, error)
+    if isinstance(error, KeyboardInterrupt):
+        return error if ranks.fail("stopped by Ctrl-C") else SystemExit(_EXIT_INTERRUPTED)
+    ranks.fail(f"{ranks.name(ranks.rank)} stopped: {type(error).__name__}: {error}")
+    return error
 
 
 def _once(ranks: Ranks, error: UserError) -> UserError:
     """The error itself on the first rank that has one, `SaidElsewhereError` on all others."""
-    return error if isinstance(error, SaidElsewhereError) or ranks.fail(str(error)) else SaidElsewhereError(str(error))
+    if isinstance(error, SaidElsewhereError):  # by the watch of this rank itself, it may be
+        return LostRankError(str(error)) if ranks.speaks else error
+    return error if ranks.fail(str(error)) else SaidElsewhereError(str(error))
 
 
 def _why_terminated(ranks: Ranks) -> UserError:
-    """torchrun ends the others a moment after it has seen one end."""
+    """torchrun ends the others a moment after it has seen one end, whose machine may be another one."""
     end = time.monotonic() + _LAST_WORDS_S
     try:
         while time.monotonic() < end:
@@ -140,6 +144,8 @@ def _why_terminated(ranks: Ranks) -> UserError:
             if gone := ranks.ended():
                 return LostRankError(ranks.sentence(gone))
             time.sleep(0.05)
+        if silent := ranks.silent(_LAST_WORDS_S):
+            return LostRankError(ranks.sentence(silent))
     except LostRankError as error:
         return error
     if not ranks.members:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from saelab.errors import UserError
@@ -36,6 +38,9 @@ class Ranks:
         local_rank: number among the ranks of this machine.
         store: what the ranks share; None for a single one.
         silence_s: seconds without a sign of life after which a rank counts as lost.
+
+    Attributes:
+        speaks: whether it is for this rank to say why all ranks stop.
     """
 
     def __init__(
@@ -48,6 +53,8 @@ class Ranks:
         self._exchanges = 0
         self._counts: Counter[str] = Counter()
         self._beats: dict[int, tuple[bytes, float]] = {}
+        self._looking, self._failing = threading.Lock(), threading.Lock()
+        self.speaks = False
         self._looked = 0.0
 
     @property
@@ -106,6 +113,23 @@ class Ranks:
         self._set(f"{name}/{self.rank}", value)
         return self._wait([f"{name}/{rank}" for rank in range(self.size)], meanwhile)
 
+    def agree(self, key: str, value: str, what: str) -> None:
+        """Make sure that all ranks have the same `value`, before any of them goes on.
+
+        Args:
+            what: the value's name in the sentence, as in "the config".
+
+        Raises:
+            UserError: on all ranks, the same: one has another value than rank 0.
+        """
+        values = self.gather(key, value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                raise UserError(
+                    f"{what} of {self.name(rank)} is {_short(other)}, but that of rank 0 is {_short(values[0])}; "
+                    "start all ranks with the same command, the same files and the same versions"
+                )
+
     def check(self) -> None:
         """Raise when another rank has failed or is lost: to be called now and then in long work.
 
@@ -119,12 +143,50 @@ class Ranks:
             raise SaidElsewhereError(why)
         if time.monotonic() - self._looked >= LOOK_S:
             self._looked = time.monotonic()
-            lost = [
-                *self.ended(),
-                *(f"{member} has given no sign of life for {self.silence_s:g} s" for member in self._silent()),
-            ]
-            if lost:
-                raise LostRankError(self.sentence(lost))
+            self.look()
+
+    def look(self) -> None:
+        """The same, however short ago the last look was; in any thread.
+
+        Raises:
+            SaidElsewhereError, LostRankError: as `check`.
+        """
+        if why := self.failure():
+            raise SaidElsewhereError(why)
+        lost = [*self.ended(), *self.silent(self.silence_s)]
+        if lost:
+            raise LostRankError(self.sentence(lost))
+
+    def begin_group(self, backend: str, patience: timedelta) -> None:
+        """Make torch's default process group of these ranks (`mesh.py`); all of them at once."""
+        import torch.distributed as dist
+
+        assert self._store is not None  # a single rank has no group
+        # A connection of its own: while one waits for a word that never comes, the watch must be able to speak.
+        own = self._store.clone()  # pyright: ignore[reportAttributeAccessIssue]
+        store = dist.PrefixStore(self._next("tensors"), own)  # pyright: ignore[reportPrivateImportUsage]
+        with self.exchanging():
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size, timeout=patience)
+
+    @contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """Around an exchange of tensors: where it fails because a rank is gone, the error names that rank.
+
+        Raises:
+            SaidElsewhereError, LostRankError: as `check`.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not _is_of_a_connection(error):
+                raise
+            end = time.monotonic() + self.silence_s
+            while time.monotonic() < end:
+                self.look()
+                time.sleep(_POLL_S)
+            raise LostRankError(
+                f"the ranks no longer reach one another: {error}; the same command continues"
+            ) from error
 
     def meet(self, limit_s: float) -> None:
         """Learn who the others are.
@@ -132,6 +194,7 @@ class Ranks:
         Raises:
             LostRankError: some have not come after `limit_s` seconds.
         """
+        self.beat(-1)  # before others look for it
         self._set(f"member/{self.rank}", Member.here(self.rank).to_json())
         end = time.monotonic() + limit_s
         while absent := self.absent():
@@ -154,19 +217,37 @@ class Ranks:
             if not self._has([f"left/{member.rank}"])
         ]
 
+    def silent(self, seconds: float) -> list[str]:
+        """A clause for each rank that has given no sign of life for so long, as far as this one has looked."""
+        now = time.monotonic()
+        late: list[Member] = []
+        with self._looking:
+            for (rank, member), beat in zip(self.members.items(), self._last_beats(), strict=True):
+                if rank not in self._beats or self._beats[rank][0] != beat:
+                    self._beats[rank] = beat, now
+                if now - self._beats[rank][1] > seconds and rank != self.rank:
+                    late.append(member)
+        return [
+            f"{member} has given no sign of life for {seconds:g} s"
+            for member in late
+            if not self._has([f"left/{member.rank}"])
+        ]
+
     def sentence(self, clauses: Sequence[str]) -> str:
         """What is said of lost ranks."""
         return f"{'; '.join(clauses)}; the other ranks stop, and the same command continues"
 
     def fail(self, why: str) -> bool:
-        """Let all ranks stop. True when this rank is the first to say why."""
-        try:
-            first = self._add("failures", 1) == 1
-            if first:
-                self._set("failed", why)
-        except LostRankError:
-            return True  # nobody can be asked
-        return first
+        """Let all ranks stop, from any thread. True when this rank was the first to say why."""
+        with self._failing:
+            if not self.speaks:
+                try:
+                    self.speaks = self._add("failures", 1) == 1
+                    if self.speaks:
+                        self._set("failed", why)
+                except LostRankError:
+                    self.speaks = True  # nobody can be asked
+            return self.speaks
 
     def failure(self) -> str:
         """Why a rank has said that all should stop; "" while none has."""
@@ -184,16 +265,6 @@ class Ranks:
         """Whether all ranks have left or ended."""
         keys = {rank: f"left/{rank}" for rank in self.members}
         return all(member.ended() or self._has([keys[rank]]) for rank, member in self.members.items())
-
-    def _silent(self) -> list[Member]:
-        now = time.monotonic()
-        for rank in self.members:
-            key = f"beat/{rank}"
-            said = self._get(key).encode() if self._has([key]) else b""
-            if rank not in self._beats or self._beats[rank][0] != said:
-                self._beats[rank] = said, now
-        late = [rank for rank, (_, since) in self._beats.items() if now - since > self.silence_s]
-        return [self.members[rank] for rank in late if rank != self.rank and not self._has([f"left/{rank}"])]
 
     def _wait(self, keys: list[str], meanwhile: Callable[[], None] = lambda: None) -> list[str]:
         while not self._has(keys):
@@ -224,6 +295,12 @@ class Ranks:
         with self._talk():
             return self._store.get(key).decode()
 
+    def _last_beats(self) -> list[bytes]:
+        if self._store is None:
+            return []
+        with self._talk():
+            return self._store.multi_get([f"beat/{rank}" for rank in self.members])
+
     def _has(self, keys: list[str]) -> bool:
         assert self._store is not None  # as above
         with self._talk():
@@ -241,3 +318,14 @@ class Ranks:
                 "the ranks have lost the store that they share: torchrun, or rank 0, has ended; "
                 "the same command continues"
             ) from error
+
+
+def _is_of_a_connection(error: RuntimeError) -> bool:
+    """Whether an exchange failed because of another rank; what is wrong with its tensors is a bug of this one."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo/" in str(error)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 80 else f"{value[:77]}..."

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from saelab import UserError, cli
-from saelab.cli.commands import COMMANDS, app
+from saelab.cli.commands import COMMANDS, DIVIDED, app
 
 
 def test_no_arguments_show_the_help(saelab) -> None:
@@ -53,6 +53,24 @@ def test_an_unknown_option_is_one_sentence(saelab) -> None:
     assert code == 2
     assert err.startswith("saelab: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in DIVIDED])
+def test_a_command_that_several_processes_cannot_share_says_so_once(
+    saelab, monkeypatch: pytest.MonkeyPatch, name: str, rank: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", rank)
+    code, out, err = saelab(name, "a", "b")
+    assert (code, out) == (2, "")
+    said = f"saelab: `saelab {name}` runs in one process, and torchrun started 3 (environment variable WORLD_SIZE);"
+    assert err.startswith(said) == (rank == "0")
+    assert err.count("\n") == (rank == "0")
+
+
+def test_each_command_that_is_shared_is_there() -> None:
+    assert set(DIVIDED) < set(COMMANDS)
 
 
 def failing(error: BaseException):
