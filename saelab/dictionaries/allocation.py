@@ -1,6 +1,7 @@
 """Allocation: under which constraint is the batch's budget of k·B matches spent?
 
-k is whole for a finished warm-up and may be fractional on the way there.
+k is whole for a finished warm-up and may be fractional on the way there. Where ranks select together, the scores are
+one rank's, `tokens` counts the whole batch, and `latent` are the ranks among which its latents are divided.
 """
 
 from __future__ import annotations
@@ -15,20 +16,37 @@ from saelab.dictionaries.config import FeatureChoice
 from saelab.dictionaries.zipf import fit_zipf
 from saelab.kernels.backend import Backend
 from saelab.kernels.codes import SparseCodes
+from saelab.ranks.axis import Axis
+
+ALONE = Axis()
 
 
 class TokenAllocation:
     """`sum_i S_ti = k` for every token. Source: arXiv 2406.04093."""
 
-    def select(self, scores: Float[Tensor, "B F"], k: float, backend: Backend) -> SparseCodes:
+    def select(
+        self,
+        scores: Float[Tensor, "B F"],
+        k: float,
+        backend: Backend,
+        tokens: int | None = None,
+        latent: Axis = ALONE,
+    ) -> SparseCodes:
         return backend.select_token(scores, round(k))
 
 
 class MutualAllocation:
     """`sum_ti S_ti = k·B` and nothing else. Source: arXiv 2411.02124 (the same rule as arXiv 2412.06410)."""
 
-    def select(self, scores: Float[Tensor, "B F"], k: float, backend: Backend) -> SparseCodes:
-        return backend.select_mutual(scores, round(k * scores.shape[0]))
+    def select(
+        self,
+        scores: Float[Tensor, "B F"],
+        k: float,
+        backend: Backend,
+        tokens: int | None = None,
+        latent: Axis = ALONE,
+    ) -> SparseCodes:
+        return backend.select_mutual(scores, round(k * (len(scores) if tokens is None else tokens)))
 
 
 class FeatureAllocation:
@@ -47,9 +65,18 @@ class FeatureAllocation:
         self.shares = shares.double() / shares.double().sum()
         self.carry = torch.zeros_like(self.shares)
 
-    def select(self, scores: Float[Tensor, "B F"], k: float, backend: Backend) -> SparseCodes:
-        B = scores.shape[0]
-        return backend.select_feature(scores, self.budgets(round(k * B), B))
+    def select(
+        self,
+        scores: Float[Tensor, "B F"],
+        k: float,
+        backend: Backend,
+        tokens: int | None = None,
+        latent: Axis = ALONE,
+    ) -> SparseCodes:
+        B = len(scores) if tokens is None else tokens
+        budgets = self.budgets(round(k * B), B)  # of all latents, on every rank
+        own = latent.part(len(budgets))
+        return backend.select_feature(scores, budgets[own.start : own.stop])
 
     def budgets(self, total: int, most: int) -> Int[Tensor, "F"]:
         """Whole budgets of the next batch: at most `most` each, `total` together; the remainders are carried."""

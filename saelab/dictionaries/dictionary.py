@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saelab.dictionaries.allocation import GroupAllocation
@@ -103,9 +103,10 @@ class Dictionary:
         """`decode(encode(x))`."""
         return self.decode(self.encode(x))
 
-    def decoder_directions(self) -> Float[Tensor, "F d_out"]:
-        """What one unit of each code adds to the activation, in model units."""
-        return self.W_dec / self.output_scale
+    def decoder_directions(self, latents: Int[Tensor, "n"] | None = None) -> Float[Tensor, "n d_out"]:
+        """What one unit of each code adds to the activation, in model units; of some latents, else of all."""
+        rows = self.W_dec if latents is None else self.W_dec[latents.to(self.W_dec.device)]
+        return rows / self.output_scale
 
     @property
     def output_scale(self) -> Float[Tensor, "d_out"] | float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from saelab.errors import UserError
 from saelab.kernels.codes import SparseCodes
+
+if TYPE_CHECKING:
+    from saelab.ranks.mesh import Mesh
 
 BackendName = Literal["auto", "reference", "cpu", "cpu-bf16", "cpu-int8", "triton", "triton-bf16"]
 
@@ -126,12 +129,26 @@ class Backend(Protocol):
         ...
 
 
-def choose(name: BackendName = "auto", device: torch.device | str = "cpu") -> Backend:
+def choose(name: BackendName = "auto", device: torch.device | str = "cpu", mesh: Mesh | None = None) -> Backend:
     """The backend called `name` for tensors on `device`; "auto" takes the fastest that runs there.
+
+    Args:
+        mesh: ranks that select together, as one process would with the whole batch and dictionary; left out, or with
+            one rank in it, everything is here.
 
     Raises:
         UserError: Triton is asked for where it can't run.
     """
+    local = _local(name, device)
+    if mesh is None or mesh.world.size == 1:
+        return local
+    from saelab.kernels.scoring import ScoringBackend
+    from saelab.kernels.shared import SharedBackend, SharedScoringBackend
+
+    return SharedScoringBackend(local, mesh) if isinstance(local, ScoringBackend) else SharedBackend(local, mesh)
+
+
+def _local(name: BackendName, device: torch.device | str) -> Backend:
     from saelab.kernels import reference, scoring, sparse
     from saelab.kernels.triton.availability import obstacle
 

@@ -69,8 +69,8 @@ class _Tile(NamedTuple):
 
 
 def _tiles(codes: SparseCodes) -> Iterator[_Tile]:
-    height = max(1, TILE_ELEMENTS // codes.d_sae)
-    for start in range(0, codes.rows, height):
+    height = max(1, TILE_ELEMENTS // max(1, codes.d_sae))
+    for start in range(0, max(1, codes.rows), height):
         rows = slice(start, min(start + height, codes.rows))
         whole = rows.stop - rows.start == codes.rows  # then the host need not ask the device where matches lie
         matches = slice(0, codes.nnz) if whole else slice(int(codes.offsets[start]), int(codes.offsets[rows.stop]))

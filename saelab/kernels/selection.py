@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
+
+from saelab.kernels.keys import best_first, ordered
 
 GROUP = 32  # numbers per group: the width at which torch's maximum along a row is fastest
 TILE_ELEMENTS = 2**23  # of a table looked at together: what is taken out of it stays in cache
@@ -56,9 +58,10 @@ def best_of_all(table: Float[Tensor, "R C"], budget: int) -> Picks:
     if above.places.numel() < budget:
         bound = largest(maxima, budget) if budget <= len(maxima) else maxima.new_tensor(-torch.inf)
         above = _all_not_below(groups, bound)
-    last = largest(above.values, budget)
-    wins = ~(above.values <= last)
-    tied = (above.values == last).nonzero()[: budget - int(wins.sum()), 0]
+    keys = ordered(above.values)
+    last = largest(keys, budget)
+    wins = keys > last
+    tied = (keys == last).nonzero()[: budget - int(wins.sum()), 0]
     wins[tied] = True
     return Picks(above.values.masked_select(wins), above.places.masked_select(wins))
 
@@ -174,23 +177,9 @@ def ranks(values: Float[Tensor, "n"], rows: Int[Tensor, "n"], counts: Int[Tensor
         rows: ascending.
         counts: numbers per row.
     """
-    if values.dtype == torch.float32:
-        order = torch.sort(_descending_keys(values) + (rows << 32), stable=True).indices
-    else:
-        order = torch.sort(values, descending=True, stable=True).indices
-        order = order[torch.sort(rows.index_select(0, order), stable=True).indices]
+    order = best_first(ordered(values), rows)
     starts = (counts.cumsum(0) - counts).index_select(0, rows)  # sorting leaves every row where it is
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - starts)
-
-
-def _descending_keys(values: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """Numbers from 0 to 2^32 − 1 in the opposite order of the fp32 `values`: whole numbers sort several times faster.
-
-    The bits of a positive float read as a whole number keep its order; those of a negative one reverse it.
-    """
-    bits = (values + 0.0).masked_fill_(values.isnan(), torch.inf).view(torch.int32)  # −0 + 0 is 0
-    ascending = bits ^ ((bits >> 31) & 0x7FFF_FFFF)
-    return 0x7FFF_FFFF - ascending.long()
 
 
 def guess(maxima: Float[Tensor, "n"], budget: int) -> Float[Tensor, ""]:
@@ -199,6 +188,6 @@ def guess(maxima: Float[Tensor, "n"], budget: int) -> Float[Tensor, ""]:
     return largest(sample, min(len(sample), int(SURPLUS * budget * len(sample) / len(maxima)) + 16))
 
 
-def largest(values: Float[Tensor, "n"], number: int) -> Float[Tensor, ""]:
+def largest(values: Num[Tensor, "n"], number: int) -> Num[Tensor, ""]:
     """The `number`-th largest, NaN above all."""
     return values.kthvalue(len(values) - number + 1).values

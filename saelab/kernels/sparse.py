@@ -58,7 +58,7 @@ class SparseBackend:
 
     def select_firing(self, scores: Float[Tensor, "B F"], k: int) -> SparseCodes:
         fires = scores > 0
-        if int(fires.sum(1).max()) <= k:
+        if not bool((fires.sum(1) > k).any()):
             return SparseCodes.from_mask(scores, fires)
         return self.select_token(scores, k).positive()
 

@@ -3,8 +3,27 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from saelab.dictionaries.allocation import FeatureAllocation, capped, uniform_shares, zipf_shares
+from saelab.dictionaries.allocation import FeatureAllocation, MutualAllocation, capped, uniform_shares, zipf_shares
+from saelab.kernels.codes import SparseCodes
+from saelab.kernels.reference import ReferenceBackend
+from saelab.ranks.axis import Axis
+
+
+class Asked(ReferenceBackend):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.budgets: list[int | list[int]] = []
+
+    def select_mutual(self, scores: Tensor, budget: int) -> SparseCodes:
+        self.budgets.append(budget)
+        return super().select_mutual(scores, budget)
+
+    def select_feature(self, scores: Tensor, budgets: Tensor) -> SparseCodes:
+        self.budgets.append(budgets.tolist())
+        return super().select_feature(scores, budgets.clamp(max=len(scores)))
 
 
 def test_error_diffusion_by_hand() -> None:
@@ -37,3 +56,11 @@ def test_zipf_shares_follow_rank_not_index() -> None:
     shares = zipf_shares(torch.tensor([0.2, 0.1, 0.9]), exponent=1.0, shift=0.0)
     expected = torch.tensor([3 / 11, 2 / 11, 6 / 11], dtype=torch.float64)
     torch.testing.assert_close(shares, expected)
+
+
+def test_a_rank_spends_the_budget_of_the_whole_batch() -> None:
+    """By hand: 2 of 6 tokens here, and latents 2 and 3 of 4. k = 2 makes 12 matches, by shares 3, 3, 1 and 5."""
+    scores, latent, backend = torch.zeros(2, 2), Axis(1, 2), Asked()
+    MutualAllocation().select(scores, 2.0, backend, 6, latent)
+    FeatureAllocation(torch.tensor([3.0, 3.0, 1.0, 5.0])).select(scores, 2.0, backend, 6, latent)
+    assert backend.budgets == [12, [1, 5]]

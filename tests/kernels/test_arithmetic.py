@@ -148,6 +148,25 @@ def test_the_best_that_fire(backend: Backend, k: int) -> None:
     assert bool((codes.values > 0).all())
 
 
+@BACKENDS
+@pytest.mark.parametrize(("rows", "d_sae"), [(0, 4), (3, 0), (0, 0)])
+def test_no_tokens_or_no_latents(backend: Backend, rows: int, d_sae: int) -> None:
+    """Ranks that divide a small batch, or the few latents that are starved, may get none of them."""
+    scores, W, x = random(rows, d_sae), random(d_sae, 5), random(rows, 5)
+    for codes in (
+        backend.select_token(scores, 2 if d_sae else 0),
+        backend.select_mutual(scores, 2),
+        backend.select_feature(scores, torch.zeros(d_sae, dtype=torch.int64)),
+        backend.select_firing(scores, min(2, d_sae)).positive(),
+    ):
+        expected = codes.to_dense() @ W
+        assert torch.equal(backend.decode(codes, W), expected)
+        assert torch.equal(backend.value_gradients(x, codes, W), (x @ W.T)[codes.row_ids, codes.latents])
+        assert torch.equal(backend.row_gradients(codes, codes.values, x), codes.to_dense().T @ x)
+        assert torch.equal(backend.latent_sums(codes, codes.values), codes.to_dense().sum(0))
+    assert backend.pre_activations(x, W, random(d_sae), by_latent=False).shape == (rows, d_sae)
+
+
 def test_few_starved_latents_get_a_table_of_their_own() -> None:
     deficit = torch.tensor([0.0, 0.5, 0, 0, 0, 0, 0, 1.0])
     few = SparseBackend().starved(deficit)

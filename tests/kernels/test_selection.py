@@ -118,6 +118,20 @@ def test_not_a_number_is_never_passed_over(sign: int) -> None:
     assert SPARSE.select_feature(scores, torch.full((64,), 2)).values.isnan().sum() == 1
 
 
+def test_many_that_are_not_a_number_keep_the_tie_rule() -> None:
+    """More of them than the budget has places for."""
+    scores = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    scores[2:6, 3:50] = torch.nan
+    scores[0, 0] = torch.inf
+    for ours, theirs in (
+        (SPARSE.select_token(scores, 5), REFERENCE.select_token(scores, 5)),
+        (SPARSE.select_mutual(scores, 20), REFERENCE.select_mutual(scores, 20)),
+        (SPARSE.select_feature(scores, torch.full((64,), 2)), REFERENCE.select_feature(scores, torch.full((64,), 2))),
+    ):
+        assert ours.latents.tolist() == theirs.latents.tolist()
+        assert ours.offsets.tolist() == theirs.offsets.tolist()
+
+
 @pytest.mark.parametrize("backend", [REFERENCE, SPARSE], ids=lambda b: b.name)
 class TestTieRule:
     """Worked out by hand on one matrix of ties:  token 0: [1 1 1], token 1: [0 1 0]."""
