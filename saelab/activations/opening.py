@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from saelab.activations.reader import ShardReader
+from saelab.activations.shuffle import ShuffledGroups
 from saelab.activations.sites import last_layer
-from saelab.activations.source import ActivationPass, ActivationSource, Feed
+from saelab.activations.source import ActivationSource, Feed
 from saelab.activations.stream import ActivationStream
 from saelab.corpora.config import CorpusConfig
 from saelab.corpora.policy import TokenPolicy
@@ -27,13 +28,15 @@ def open_pass(
     device: str = "auto",
     dtype: str = "float32",
     seed: int = 0,
-) -> ActivationPass:
+    overlap: bool | None = None,
+) -> ShuffledGroups:
     """A harvested directory when `activations` names one (whose model, corpus and policy hold), else the model itself.
 
     Args:
         buffer: tokens that are held in memory and shuffled together.
         device: where batches are wanted, and where the model runs.
         seed: of `sample`; `batches` is told its own.
+        overlap: as `ActivationStream`.
 
     Raises:
         UserError: the directory or the model does not have what a feed wants, or can't be read.
@@ -45,7 +48,7 @@ def open_pass(
     last = last_layer(sites if policy.sink_site is None else [*sites, policy.sink_site])
     up_to = None if any(feed.gradients for feed in feeds) else last
     loaded = LanguageModel.load(model, dtype=dtype, device=device, up_to=up_to)
-    return ActivationStream(loaded, corpus, policy, feeds, buffer_tokens=buffer, seed=seed)
+    return ActivationStream(loaded, corpus, policy, feeds, buffer_tokens=buffer, seed=seed, overlap=overlap)
 
 
 def open_source(

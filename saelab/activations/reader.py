@@ -58,11 +58,15 @@ class ShardReader(ShuffledGroups):
         widths = {site: self.manifest.sites[str(site)].width for feed in feeds for site in feed.sites}
         super().__init__(feeds, widths, buffer_tokens, seed, torch.device(device))
         self._ends = list(accumulate(shard.kept for shard in self.manifest.shards))
-        self.n_tokens: int = self._ends[-1]
         self._maps: OrderedDict[Path, dict[str, Tensor]] = OrderedDict()
         self._buffer: Rows | None = None
         self._loaded: tuple[Group, int, int] | None = None
         self._blocks: tuple[tuple[int, int], NDArray[np.int64]] | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Kept tokens of the directory."""
+        return self._ends[-1]
 
     def origin(self, feed: int) -> Origin:
         """As the manifest says."""

@@ -31,6 +31,15 @@ class Group(NamedTuple):
     size: int
 
 
+class Part(NamedTuple):
+    """Rows of a group that are delivered one after another."""
+
+    group: Group
+    offset: int
+    """How many of the group's rows are delivered before them."""
+    count: int
+
+
 class Loaded(Protocol):
     """A group in memory."""
 
@@ -55,6 +64,11 @@ class ShuffledGroups(ABC):
         self.columns: tuple[Column, ...] = tuple(sorted({column for feed in feeds for column in feed.columns}))
         self.buffer_tokens, self.seed, self.device = buffer_tokens, seed, device
         self._order: tuple[tuple[int, Group], Tensor] | None = None
+
+    @property
+    @abstractmethod
+    def n_tokens(self) -> int | None:
+        """As `ActivationPass.n_tokens`."""
 
     @abstractmethod
     def origin(self, feed: int) -> Origin:
@@ -91,35 +105,51 @@ class ShuffledGroups(ABC):
 
     def batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[tuple[ActivationBatch, ...]]:
         """As `ActivationPass.batches`. Where one starts makes no difference to any bit of a batch."""
+        self.require(batch_size)
+        return self._batches(batch_size, seed, start * batch_size)
+
+    def require(self, batch_size: int) -> None:
+        """Refuse batches that there can't be."""
         if not 1 <= batch_size <= self.buffer_tokens:
             raise UserError(f"a batch of {batch_size} tokens does not fit a buffer of {self.buffer_tokens} tokens")
         if (available := self._available(batch_size)) < batch_size:
             raise UserError(f"a batch of {batch_size} tokens is larger than the data, which is {available} tokens")
-        return self._batches(batch_size, seed, start * batch_size)
 
     def sample(self, n: int) -> tuple[ActivationBatch, ...]:
         """As `ActivationPass.sample`."""
+        return deliver(self.sampled(n), self.feeds)
+
+    def sampled(self, n: int) -> Rows:
+        """The rows of `sample`, with all columns, in float32 on `device`."""
         parts: list[Rows] = []
-        at, n = 0, self._available(n)
-        while at < n:
-            group, _ = self._place(at)
-            part = group._replace(size=min(group.size, n - at))
-            order = permutation(self.seed, part)
-            parts.append(self._load(group, self.seed, part.size, order[:0]).take(order).to(self.device))
-            at += part.size
-        return deliver(concatenate(parts), self.feeds)
+        for part in self.parts(0, self._available(n)):
+            some = part.group._replace(size=part.count)
+            order = permutation(self.seed, some)
+            parts.append(self._load(some, self.seed, some.size, order[:0]).take(order).to(self.device))
+        return concatenate(parts)
+
+    def parts(self, at: int, count: int) -> Iterator[Part]:
+        """Where the `count` rows lie that are delivered after the first `at` of all."""
+        while count:
+            group, offset = self._place(at)
+            part = Part(group, offset, min(count, group.size - offset))
+            yield part
+            at, count = at + part.count, count - part.count
+
+    def load(self, part: Part, seed: int) -> Loaded:
+        """The group of a part, in memory; valid until another is loaded."""
+        order = self._permutation(seed, part.group)
+        return self._load(part.group, seed, part.group.size, order[: part.offset])
+
+    def rows(self, part: Part, seed: int) -> Rows:
+        """Copies of the rows of a part in the type in which they are held, on `device` or where the model runs."""
+        order = self._permutation(seed, part.group)
+        return self.load(part, seed).take(order[part.offset : part.offset + part.count])
 
     def _batches(self, batch_size: int, seed: int, at: int) -> Iterator[tuple[ActivationBatch, ...]]:
         while True:
-            parts: list[Rows] = []
-            missing = batch_size
-            while missing:
-                group, offset = self._place(at)
-                count = min(missing, group.size - offset)
-                order = self._permutation(seed, group)
-                loaded = self._load(group, seed, group.size, order[:offset])
-                parts.append(loaded.take(order[offset : offset + count]).to(self.device))
-                at, missing = at + count, missing - count
+            parts = [self.rows(part, seed).to(self.device) for part in self.parts(at, batch_size)]
+            at += batch_size
             yield deliver(concatenate(parts), self.feeds)
 
     def _permutation(self, seed: int, group: Group) -> Int[Tensor, "size"]:

@@ -26,6 +26,9 @@ STAGES = {
 }
 """The config class of every stage that takes settings."""
 
+BESIDE = {"train": ("parallel", "saelab.training.parallel:ParallelConfig")}
+"""What a stage takes that is no setting of its result: the section's key and its config class."""
+
 FEW = 14  # up to this many settings a help page with few options explains all of them and still fits a screen
 
 app = App(
@@ -49,7 +52,7 @@ def settings(stage: str, section: str = "") -> None:
     """
     if stage not in STAGES:
         raise UserError(f"{stage!r} takes no settings; these do: {', '.join(STAGES)}")
-    found = [s for s in settings_of(STAGES[stage]) if f"{s.key}.".startswith(f"{section}." if section else "")]
+    found = [s for s in _taken_by(stage) if f"{s.key}.".startswith(f"{section}." if section else "")]
     if not found:
         raise UserError(f"`saelab {stage}` has no setting {section!r}; `saelab settings {stage}` lists all")
     print("\n".join(explain(found)))
@@ -57,7 +60,7 @@ def settings(stage: str, section: str = "") -> None:
 
 def epilogue(stage: str, examples: str, useful: Sequence[str] = ()) -> str:
     """The end of a stage's help: examples, the `useful` settings explained, then the names of the others."""
-    found = {s.key: s for s in settings_of(STAGES[stage])}
+    found = {s.key: s for s in _taken_by(stage)}
     lines = ["Examples:", examples, ""]
     if not useful and len(found) <= FEW:
         lines += ["Settings, as --key value or in a YAML file, with defaults:", *explain(list(found.values()))]
@@ -70,6 +73,14 @@ def epilogue(stage: str, examples: str, useful: Sequence[str] = ()) -> str:
             *_overview([setting for key, setting in found.items() if key not in useful]),
         ]
     return "\n".join(lines)
+
+
+def _taken_by(stage: str) -> list[Setting]:
+    found = settings_of(STAGES[stage])
+    if stage in BESIDE:
+        section, path = BESIDE[stage]
+        found += [replace(setting, key=f"{section}.{setting.key}") for setting in settings_of(path)]
+    return found
 
 
 def explain(found: Sequence[Setting]) -> list[str]:

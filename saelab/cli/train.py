@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cyclopts import App
 
@@ -14,6 +15,8 @@ from saelab.disk import RunPaths, require_free_space
 from saelab.errors import UserError
 
 if TYPE_CHECKING:
+    from saelab.training.config import TrainConfig
+    from saelab.training.parallel import ParallelConfig
     from saelab.training.plan import TrainPlan
 
 app = App(
@@ -24,7 +27,8 @@ app = App(
         """  saelab train configs/demo.yaml --out runs/a
   saelab train --model gpt2 --site blocks.6.resid_post --sae.d_sae 16k
   saelab train configs/demo.yaml --sae.preset topk,gradient --sae.k 16,32
-                     four at once, on one pass: OUT/topk-k16, OUT/topk-k32, …""",
+                     four at once, on one pass: OUT/topk-k16, OUT/topk-k32, …
+  torchrun --nproc-per-node 4 -m saelab train big.yaml --parallel.latent 4""",
         useful=("model", "site", "activations", "tokens", "sae.preset", "sae.d_sae", "sae.k", "optimizer.lr"),
     ),
 )
@@ -57,30 +61,56 @@ def train(
     if together is not None and together < 1:
         raise UserError(f"--together {together} leaves no run to train; give 1 or more")
 
-    from saelab.config import said_in
+    from saelab.ranks import joined
+
+    with joined() as ranks:
+        asked = _asked(words, out)
+        if dry_run:
+            if ranks.first:
+                from saelab.training.plan import plan
+
+                show(plan(asked.configs, together, ranks, asked.parallel), asked.directory)
+            return
+        from saelab.training import train_all
+
+        train_all(asked.configs, overwrite, together, profile, ranks=ranks, parallel=asked.parallel)
+        if ranks.first:
+            print(_next(asked))
+
+
+class Asked(NamedTuple):
+    """What the words behind the command say."""
+
+    configs: dict[Path, TrainConfig]
+    """Of each run's directory."""
+    parallel: ParallelConfig
+    directory: Path
+    """Of the run, or of all of them."""
+    is_sweep: bool
+
+
+def _asked(words: Sequence[str], out: Path | None) -> Asked:
+    from saelab.config import build, said_in
     from saelab.training.config import TrainConfig
     from saelab.training.grid import expand
+    from saelab.training.parallel import ParallelConfig
 
     arguments = parse(words)
-    points = expand(TrainConfig, arguments.values(), said_in(arguments.file))
+    values, where = arguments.values(), said_in(arguments.file)
+    parallel = build(ParallelConfig, values.pop("parallel", None) or {}, f"{where}: parallel")
+    points = expand(TrainConfig, values, where)
     is_sweep = bool(points[0].name)
     directory = out or run_directory(arguments, "sweep" if is_sweep else points[0].config.sae.architecture)
     if is_sweep and RunPaths(directory).config.exists():
         raise UserError(f"{directory} is a run itself, so it can't hold several; give another --out")
-    configs = {directory / point.name: point.config for point in points}
+    return Asked({directory / point.name: point.config for point in points}, parallel, directory, is_sweep)
 
-    if dry_run:
-        from saelab.training.plan import plan
 
-        show(plan(configs, together), directory)
-        return
-    from saelab.training import train_all
-
-    train_all(configs, overwrite, together, profile)
-    if is_sweep:
-        print(f"{len(points)} dictionaries are in {directory}; next: saelab evaluate {directory}/*")
-    else:
-        print(f"the dictionary is in {directory}; next: saelab evaluate {directory}, saelab index {directory}")
+def _next(asked: Asked) -> str:
+    directory = asked.directory
+    if asked.is_sweep:
+        return f"{len(asked.configs)} dictionaries are in {directory}; next: saelab evaluate {directory}/*"
+    return f"the dictionary is in {directory}; next: saelab evaluate {directory}, saelab index {directory}"
 
 
 def show(planned: TrainPlan, directory: Path) -> None:

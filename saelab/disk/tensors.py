@@ -30,9 +30,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or is not whole.
     """
+    return {name: tensor.clone() for name, tensor in view_tensors(path).items()}
+
+
+def view_tensors(path: Path) -> dict[str, Tensor]:
+    """The same as views of the file, of which only what is used comes into memory. Don't write to them."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (SafetensorError, OSError) as error:

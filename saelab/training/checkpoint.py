@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from torch import Tensor
 
 from saelab.disk import RunPaths, read_json, read_jsonl, staged_directory, write_json, write_text
 from saelab.disk.layout import CheckpointPaths
-from saelab.disk.tensors import read_tensors, write_tensors
+from saelab.disk.tensors import view_tensors
+from saelab.disk.together import TensorRows, begin_file, write_rows
 from saelab.errors import UserError
+from saelab.ranks import Ranks
 
 KEEP = 2
 SCHEMA = 2
@@ -29,21 +33,30 @@ class State:
     """Places in the text near the next batch: a shortcut, not a need."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A run after `state.step` steps."""
+def save(run: RunPaths, state: State, parts: Mapping[str, TensorRows], ranks: Ranks) -> None:
+    """Write `checkpoints/step-N/` in one step, then drop all but the newest `KEEP`.
 
-    state: State
-    tensors: dict[str, Tensor]
+    The files are the same however many ranks write them. Nothing takes its name before all rows are on the disk.
 
+    Args:
+        parts: what this rank writes of each tensor; of the first rank, all are named.
+    """
+    where = run.checkpoint(state.step)
+    with staged_directory(where, replace=True) if ranks.first else nullcontext() as staging:
 
-def save(run: RunPaths, checkpoint: Checkpoint) -> None:
-    """Write `checkpoints/step-N/` in one step, then drop all but the newest `KEEP`."""
-    with staged_directory(run.checkpoint(checkpoint.state.step), replace=True) as staging:
-        write_tensors(CheckpointPaths(staging).tensors, checkpoint.tensors)
-        write_json(CheckpointPaths(staging).state, {"schema_version": SCHEMA, **asdict(checkpoint.state)})
-    for old in _all(run)[:-KEEP]:
-        shutil.rmtree(old)
+        def begun() -> str:
+            assert staging is not None  # the first rank has one
+            begin_file(CheckpointPaths(staging).tensors, parts)
+            return staging.name
+
+        folder = where.parent / ranks.share("checkpoint", begun)
+        write_rows(CheckpointPaths(folder).tensors, parts)
+        ranks.gather("rows are written")
+        if ranks.first:
+            write_json(CheckpointPaths(folder).state, {"schema_version": SCHEMA, **asdict(state)})
+    if ranks.first:
+        for old in _all(run)[:-KEEP]:
+            shutil.rmtree(old)
 
 
 def latest_state(run: RunPaths) -> State | None:
@@ -62,9 +75,15 @@ def latest_state(run: RunPaths) -> State | None:
     return State(**state)
 
 
-def read(run: RunPaths, state: State) -> Checkpoint:
-    """The whole of a checkpoint."""
-    return Checkpoint(state, read_tensors(CheckpointPaths(run.checkpoint(state.step)).tensors))
+def read(run: RunPaths, state: State) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, as views of its file."""
+    return view_tensors(CheckpointPaths(run.checkpoint(state.step)).tensors)
+
+
+def clear_up(run: RunPaths) -> None:
+    """Remove what a process that was killed left half-written; only for who holds the run's lock."""
+    for path in (*run.root.glob(".*.partial"), *run.checkpoints.glob(".*.partial")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def rewind_metrics(run: RunPaths, step: int) -> None:

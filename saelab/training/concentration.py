@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saelab.kernels.codes import SparseCodes
+from saelab.ranks.axis import Axis
+from saelab.training.exchange import ALONE, Exchange
+from saelab.training.statistics import STATISTICS
 
 FEW_LATENTS = 2.0  # budgets per token: healthy batches spread over many times as many latents
 FEW_TOKENS = 0.125  # of the batch
@@ -28,18 +32,32 @@ class Concentration(NamedTuple):
     """Effective number of tokens that share them."""
 
     @classmethod
-    def of(cls, codes: SparseCodes, fired: Int[Tensor, "F"]) -> Concentration:
-        """Of one batch's matches; `fired` says how many tokens each latent fired on."""
+    def of(cls, codes: SparseCodes, fired: Int[Tensor, "F"], exchange: Exchange = ALONE) -> Concentration:
+        """Of one batch's matches; `fired` says how many tokens each latent fired on.
+
+        Args:
+            codes: of several ranks, those that this one sees.
+        """
         fires = (codes.values > 0).double()
         ends = fires.new_zeros(len(fires) + 1)
         ends[1:] = fires.cumsum(0)
-        per_token = ends[codes.offsets].diff()
-        return cls(ends[-1], effective(fired.double()), effective(per_token))
+        per_token = exchange.mesh.latent.sum(ends[codes.offsets].diff(), STATISTICS)
+        latents, tokens = _sums(fired.double(), exchange.mesh.latent), _sums(per_token, exchange.summed)
+        return cls(latents[0], _effective(*latents), _effective(*tokens))
 
 
 def effective(counts: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     """`(Σ c)² / Σ c²`, 0 when all counts are 0."""
-    return counts.sum().square() / counts.square().sum().clamp(min=1.0)
+    return _effective(*_sums(counts, ALONE.summed))
+
+
+def _sums(counts: Float[Tensor, "n"], axis: Axis) -> list[Float[Tensor, ""]]:
+    """Σ c and Σ c² over the ranks."""
+    return list(axis.sum(torch.stack([counts.sum(), counts.square().sum()]), STATISTICS).unbind())
+
+
+def _effective(total: Float[Tensor, ""], squares: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    return total.square() / squares.clamp(min=1.0)
 
 
 def collapse(latents: float, tokens: float, k: float, d_sae: int, batch: int) -> str | None:

@@ -216,7 +216,7 @@ class TrainConfig(Config):
     """One dictionary, from text or from a directory of harvested activations."""
 
     model: str = "demo"
-    """Hugging Face name, local folder, or "demo" for the bundled model."""
+    """Hugging Face name or local folder; "demo" is the bundled model."""
     site: str = "blocks.2.resid_post"
     """Where in the model, as blocks.LAYER.KIND: resid_pre, resid_mid, resid_post, mlp_out, attn_out, attn.z, …"""
     target: str | tuple[str, ...] | None = None
@@ -226,7 +226,7 @@ class TrainConfig(Config):
     policy: TokenPolicy = TokenPolicy()
     """How text becomes rows of tokens, and which positions are left out."""
     activations: str | None = None
-    """Directory made by `saelab harvest`, whose model, corpus and policy then hold; else the model runs alongside."""
+    """Directory made by `saelab harvest`; its model, corpus and policy then hold. Else the model runs alongside."""
     sae: SaeConfig
     """The dictionary to train."""
     tokens: Count = Field(default=10_000_000, gt=0)

@@ -30,12 +30,13 @@ class Deficit:
         dead = statistics.dead(self.dead_after)
         if isinstance(self.aux, AuxK):
             return dead.float()
-        densities = statistics.densities()
         if self.law is None or step % self.aux.fit_every == 0:
+            densities = statistics.everywhere(statistics.densities())
             self.law = fit_zipf(densities, FIT_POINTS) if int((densities > 0).sum()) >= MIN_LIVE else None
         if self.law is None:
             return dead.float()
-        return zipf_deficit(densities, dead, self.law, self.aux.c).float()
+        alive = statistics.everywhere(statistics.densities().masked_fill(dead, 0.0))
+        return statistics.own(lag(alive, self.law, self.aux.c)).float()
 
     def state(self) -> dict[str, Tensor]:
         """The fitted law, for checkpoints: a run that continues must not fit at another step."""
@@ -56,7 +57,11 @@ def zipf_deficit(densities: Float[Tensor, "F"], dead: Bool[Tensor, "F"], law: Zi
 
     A dead latent's running density has not decayed to 0 yet; counting it as 0 makes c → 0 the aux_k rule exactly.
     """
-    alive = densities.masked_fill(dead, 0.0)
+    return lag(densities.masked_fill(dead, 0.0), law, c)
+
+
+def lag(alive: Float[Tensor, "F"], law: ZipfFit, c: float) -> Float[Tensor, "F"]:
+    """The same of densities that are 0 where a latent is dead."""
     order = torch.sort(alive, descending=True, stable=True).indices
     rank = torch.empty_like(order)
     rank[order] = torch.arange(1, len(order) + 1, device=order.device)

@@ -10,7 +10,8 @@ from saelab.training.trainer import Trainer
 
 
 def finished_dictionary(trainer: Trainer, origin: Origin) -> Dictionary:
-    """The dictionary that a trainer holds after its last step."""
+    """The dictionary that a trainer holds after its last step; the trainer is one process alone."""
+    assert trainer.mesh.world.size == 1  # of several ranks one resumes alone from the last checkpoint
     config, sae, weights, scaling = trainer.config, trainer.config.sae, trainer.weights, trainer.scaling
     inference = trainer.gate.inference(weights)
     b_enc = weights.b_enc

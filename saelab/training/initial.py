@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -11,6 +13,10 @@ from torch.nn.functional import normalize
 
 from saelab.activations.batch import ActivationBatch
 from saelab.errors import UserError
+from saelab.ranks.axis import Axis
+
+BEGINNING = "beginning"  # what travels before the first step
+BLOCK = 2**14  # rows of random weights drawn at a time; a multiple of 16
 
 
 @dataclass
@@ -35,6 +41,12 @@ class Weights:
     def centre(self) -> Float[Tensor, "d"]:
         return self.b_dec if self.input_centre is None else self.input_centre
 
+    def agree(self, ranks: Axis) -> None:
+        """Take what all ranks have alike from the first: machines differ in how they round long sums."""
+        for centre in (self.b_dec, self.input_centre):
+            if centre is not None:
+                ranks.broadcast(centre, 0, BEGINNING)
+
     def named(self) -> dict[str, Tensor]:
         """What the optimiser trains."""
         return {"W_enc": self.W_enc, "W_dec": self.W_dec, "b_enc": self.b_enc, "b_dec": self.b_dec, **self.extra}
@@ -55,6 +67,14 @@ class Scaling:
         parts = sample.target.split(widths, dim=1) if widths else ()
         return cls(input_scale(sample.x), tuple(input_scale(part) for part in parts), widths)
 
+    def agreed(self, ranks: Axis) -> Scaling:
+        """What the first of several ranks found."""
+        if ranks.size == 1:
+            return self
+        scales = torch.tensor([self.input, *self.targets], dtype=torch.float64)
+        first, *targets = ranks.broadcast(scales, 0, BEGINNING).tolist()
+        return Scaling(first, tuple(targets), self.widths)
+
     def apply(self, batch: ActivationBatch) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d_out"]]:
         """Scaled input and target: one and the same tensor where the input is its own target."""
         x = batch.x * self.input
@@ -72,7 +92,7 @@ class Scaling:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> Scaling:
+    def from_state(cls, state: Mapping[str, Tensor]) -> Scaling:
         widths = tuple(state["scaling.widths"].tolist())
         return cls(float(state["scaling.input"]), tuple(state["scaling.targets"].tolist()), widths)
 
@@ -90,7 +110,11 @@ def input_scale(sample: Float[Tensor, "n d"]) -> float:
 
 
 def initial_weights(
-    x: Float[Tensor, "n d"], d_sae: int, seed: int, target: Float[Tensor, "n d_out"] | None = None
+    x: Float[Tensor, "n d"],
+    d_sae: int,
+    seed: int,
+    target: Float[Tensor, "n d_out"] | None = None,
+    latents: range | None = None,
 ) -> Weights:
     """Unit-norm random decoder rows, `W_enc = W_dec` (tied at the start only), `b_dec` = geometric median.
 
@@ -100,17 +124,40 @@ def initial_weights(
     Args:
         x: a sample of scaled activations.
         target: what is to be reconstructed, where that is something else.
+        latents: consecutive ones whose weights are wanted, of all `d_sae`; left out, all.
     """
     generator = torch.Generator().manual_seed(seed)
+    own = range(d_sae) if latents is None else latents
 
-    def directions(width: int) -> Tensor:
-        return normalize(torch.randn(d_sae, width, generator=generator), dim=1).to(x.device)
+    def directions(like: Tensor) -> Tensor:
+        return random_directions(d_sae, like.shape[1], generator, own).to(like)
 
+    b_enc = x.new_zeros(len(own))
     if target is None:
-        W_dec = directions(x.shape[1])
-        return Weights(W_dec.clone(), W_dec, x.new_zeros(d_sae), geometric_median(x))
-    W_dec, W_enc = directions(target.shape[1]), directions(x.shape[1])
-    return Weights(W_enc, W_dec, x.new_zeros(d_sae), geometric_median(target), input_centre=geometric_median(x))
+        W_dec = directions(x)
+        return Weights(W_dec.clone(), W_dec, b_enc, geometric_median(x))
+    W_dec, W_enc = directions(target), directions(x)
+    return Weights(W_enc, W_dec, b_enc, geometric_median(target), input_centre=geometric_median(x))
+
+
+def random_directions(
+    rows: int, width: int, generator: torch.Generator, wanted: range, block: int = BLOCK
+) -> Float[Tensor, "n width"]:
+    """Some rows of a table of random unit vectors: those that anybody gets who asks for the whole table.
+
+    Args:
+        block: rows that are drawn at a time. Torch draws numbers in sixteens, and begins anew with its last sixteen
+            where they don't come out even: blocks of a multiple of 16 rows give the numbers of one draw.
+    """
+    borders = [*range(0, max(rows - block, 0) + 1, block), rows]  # the last block is a whole one and the rest
+    found = torch.empty(len(wanted), width)
+    for low, high in pairwise(borders):
+        drawn = torch.randn(high - low, width, generator=generator)
+        first, stop = max(low, wanted.start), min(high, wanted.stop)
+        if first < stop:
+            unit = normalize(drawn[first - low : stop - low], dim=1)
+            found[first - wanted.start : stop - wanted.start] = unit
+    return found
 
 
 def geometric_median(points: Float[Tensor, "n d"], steps: int = 50, tolerance: float = 1e-5) -> Float[Tensor, "d"]:

@@ -15,9 +15,11 @@ from saelab.disk import append_jsonl
 from saelab.disk.layout import RunPaths
 from saelab.training.concentration import collapse
 from saelab.training.deficit import FIT_POINTS, MIN_LIVE
+from saelab.training.exchange import as_double
 from saelab.training.trainer import StepResult, Trainer
 
 SETTLED = 0.05  # share of training before anything is said about collapse
+METRICS = "metrics"
 
 
 class MetricsLog:
@@ -40,7 +42,7 @@ class MetricsLog:
         """Take in one step."""
         concentration = result.concentration
         sums = torch.stack([
-            _on_device(number, result.squared_error)
+            as_double(number, result.squared_error.device)
             for number in (
                 result.squared_error, result.squared_deviation, concentration.active, concentration.latents,
                 concentration.tokens, result.penalty, result.aux_loss,
@@ -51,12 +53,16 @@ class MetricsLog:
         self.lr = result.lr
 
     def write(self, trainer: Trainer) -> dict[str, Any] | None:
-        """Write the window's line and begin the next; returns the line, None when the window is empty."""
+        """Write the window's line and begin the next; returns the line, None when the window is empty.
+
+        Of several ranks all call it, and the first writes.
+        """
         if self.sums is None:
             return None
         error, deviation, active, latents, tokens, penalty, aux_loss = self.sums.tolist()
         config, now = trainer.config, time.monotonic()
-        dead = int(trainer.statistics.dead(config.sae.dead_after).sum())
+        mesh = trainer.exchange.mesh
+        dead = int(mesh.latent.sum(trainer.statistics.dead(config.sae.dead_after).sum(), METRICS))
         fvu, l0 = error / deviation if deviation else None, active / (self.steps * config.batch)
         record: dict[str, Any] = {
             "step": trainer.done, "tokens": trainer.done * config.batch, "fvu": fvu, "l0": l0, "dead": dead,
@@ -65,8 +71,9 @@ class MetricsLog:
             "zipf": _law(trainer), "lr": self.lr,
             "tokens_per_s": self.steps * config.batch / (now - self.window_started), "seconds": now - self.started,
         }  # fmt: skip
-        append_jsonl(self.run.metrics, record)
-        self._warn(latents / self.steps, tokens / self.steps, trainer)
+        if mesh.ranks.first:
+            append_jsonl(self.run.metrics, record)
+            self._warn(latents / self.steps, tokens / self.steps, trainer)
         self._begin()
         return record
 
@@ -87,16 +94,9 @@ class MetricsLog:
         self.window_started = time.monotonic()
 
 
-def _on_device(number: Tensor | float, like: Tensor) -> Tensor:
-    """A number in float64 beside `like`; filled in there, as a number that is sent makes the host wait."""
-    if isinstance(number, Tensor):
-        return number.double()
-    return torch.full((), number, dtype=torch.float64, device=like.device)
-
-
 def _law(trainer: Trainer) -> dict[str, Any] | None:
     """Zipf–Mandelbrot fit of rank against running density."""
-    densities = trainer.statistics.densities()
+    densities = trainer.statistics.everywhere(trainer.statistics.densities())
     if int((densities > 0).sum()) < MIN_LIVE:
         return None
     return asdict(fit_zipf(densities, points=FIT_POINTS))

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from saelab.activations.divided import DividedPass
 from saelab.activations.opening import open_pass
+from saelab.activations.shuffle import ShuffledGroups
 from saelab.activations.source import ActivationPass, Feed
 from saelab.activations.stream import ActivationStream, Place
 from saelab.corpora.packing import Cursor
+from saelab.errors import UserError
 from saelab.models import Site
+from saelab.ranks import Ranks
+from saelab.ranks.mesh import Mesh
 from saelab.training.config import TrainConfig
 
 
@@ -44,13 +49,32 @@ class SharedPass(Generic[MemberT]):
         """Which of the feeds is a member's."""
         return self.feeds.index(feed_of(member.config))
 
-    def open(self, buffer: int | None = None) -> ActivationPass:
-        """The activations themselves; `buffer` tokens in place of those that the settings say."""
+    def open(self, buffer: int | None = None, device: str | None = None, overlap: bool | None = None) -> ShuffledGroups:
+        """The activations themselves, for one process.
+
+        Args:
+            buffer: tokens in place of those that the settings say.
+            device: in place of what the settings say.
+            overlap: as `ActivationStream`.
+        """
         config = self.config
         return open_pass(
             config.activations, config.model, self.feeds, config.corpus, config.policy,
-            buffer=buffer or config.buffer, device=config.device, dtype=config.dtype, seed=config.order,
+            buffer=buffer or config.buffer, device=device or config.device, dtype=config.dtype,
+            seed=config.order, overlap=overlap,
         )  # fmt: skip
+
+    def divided(self, mesh: Mesh, batches: int) -> ActivationPass:
+        """The same, which the ranks of a mesh make for one another.
+
+        Args:
+            batches: how many will be wanted, from the first of all on.
+        """
+        device = device_of(self.config, mesh.ranks)
+        if mesh.world.size == 1:
+            return self.open(device=device)
+        # Without overlap: a rank's next group is not the one behind its last.
+        return DividedPass(self.open(device=device, overlap=False), mesh, until=batches * self.config.batch)
 
 
 def shared_passes(members: Sequence[MemberT], together: int | None = None) -> list[SharedPass[MemberT]]:
@@ -81,13 +105,28 @@ def _data_settings(config: TrainConfig) -> str:
     return repr([*said, config.device, config.batch, config.buffer, config.order])
 
 
+def device_of(config: TrainConfig, ranks: Ranks) -> str:
+    """Where this rank trains."""
+    device = ranks.device(config.device)
+    if ranks.size == 1:
+        return device
+    if device == "mps":
+        raise UserError("device = mps: processes can't exchange tensors there; give device cpu, or leave out torchrun")
+    return device.replace("auto", "cpu")
+
+
 def bookmarks(source: ActivationPass) -> list[dict[str, Any]]:
     """Places in the text that a pass has come by, as JSON: with them it need not tokenise its way back."""
-    places = source.bookmarks if isinstance(source, ActivationStream) else []
-    return [{"cursor": place.cursor.to_json(), "kept": place.kept} for place in places]
+    stream = _stream(source)
+    return [] if stream is None else [{"cursor": p.cursor.to_json(), "kept": p.kept} for p in stream.bookmarks]
 
 
 def put_bookmarks(source: ActivationPass, places: Sequence[dict[str, Any]]) -> None:
     """Give a pass what `bookmarks` returned of another with the same data settings."""
-    if isinstance(source, ActivationStream):
-        source.bookmarks = [Place(Cursor(**place["cursor"]), place["kept"]) for place in places]
+    if (stream := _stream(source)) is not None:
+        stream.bookmarks = [Place(Cursor(**place["cursor"]), place["kept"]) for place in places]
+
+
+def _stream(source: ActivationPass) -> ActivationStream | None:
+    made = source.of if isinstance(source, DividedPass) else source
+    return made if isinstance(made, ActivationStream) else None

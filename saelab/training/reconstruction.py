@@ -13,7 +13,17 @@ from torch import Tensor
 from saelab.kernels.backend import Backend
 from saelab.kernels.codes import SparseCodes, row_offsets
 from saelab.training.initial import Weights
-from saelab.training.rows import MatchSums, RowGradient
+
+
+class Ring(NamedTuple):
+    """Consecutive latents that reconstruct together, and what their decoder rows learn from."""
+
+    low: int
+    high: int
+    codes: SparseCodes
+    """Their matches, numbered from `low` on."""
+    grad_x_hat: Float[Tensor, "B d_out"]
+    """∂loss/∂x_hat of all nested dictionaries that they are in."""
 
 
 class Reconstruction(NamedTuple):
@@ -25,46 +35,62 @@ class Reconstruction(NamedTuple):
     """∂loss/∂x_hat, of all nested dictionaries together: what `b_dec` sees."""
     grad_f: Float[Tensor, "nnz"]
     """∂loss/∂f of every kept match."""
-    grad_rows: RowGradient
-    """∂loss/∂W_dec."""
+    rings: list[Ring]
+    """All latents; one ring for an ordinary dictionary."""
 
 
 def reconstruct(
-    codes: SparseCodes, weights: Weights, target: Float[Tensor, "B d_out"], ends: tuple[int, ...], backend: Backend
+    codes: SparseCodes,
+    weights: Weights,
+    target: Float[Tensor, "B d_out"],
+    ends: tuple[int, ...],
+    numbers: int,
+    backend: Backend,
 ) -> Reconstruction:
     """Decode and compare: the mean squared error, averaged over the nested dictionaries of the first `ends` latents.
 
     Args:
         ends: numbers of latents, rising to F; one entry is an ordinary dictionary. Source of nesting: arXiv 2503.17547.
+            For a shard of the latents they say how many of its own each dictionary has.
+        numbers: of the whole batch's target, of which `target` may be some rows.
     """
     if len(ends) == 1:
         x_hat = backend.decode(codes, weights.W_dec).add_(weights.b_dec)
         error = torch.sub(target, x_hat, out=x_hat)
-        grad_x_hat = error * (-2 / error.numel())
-        return Reconstruction(
-            error, grad_x_hat, backend.value_gradients(grad_x_hat, codes, weights.W_dec),
-            RowGradient(weights.W_dec, [MatchSums(codes, codes.values, grad_x_hat, backend)]),
-        )  # fmt: skip
-    return _reconstruct_nested(codes, weights, target, ends, backend)
+        grad_x_hat = error * (-2 / numbers)
+        grad_f = backend.value_gradients(grad_x_hat, codes, weights.W_dec)
+        return Reconstruction(error, grad_x_hat, grad_f, [Ring(0, ends[0], codes, grad_x_hat)])
+    return _reconstruct_nested(codes, weights, target, ends, numbers, backend)
 
 
 def _reconstruct_nested(
-    codes: SparseCodes, weights: Weights, target: Float[Tensor, "B d_out"], ends: tuple[int, ...], backend: Backend
+    codes: SparseCodes,
+    weights: Weights,
+    target: Float[Tensor, "B d_out"],
+    ends: tuple[int, ...],
+    numbers: int,
+    backend: Backend,
 ) -> Reconstruction:
     """Latents between two ends form a ring; each ring adds to what the smaller dictionaries reconstruct already."""
-    rings = [(low, high, *ring(codes, low, high)) for low, high in pairwise((0, *ends))]
+    cuts = [(low, high, *ring(codes, low, high)) for low, high in pairwise((0, *ends))]
     error = target - weights.b_dec
     gradients = []
-    for low, high, inside, _ in rings:
+    for low, high, inside, _ in cuts:
         error = error - backend.decode(inside, weights.W_dec[low:high])
-        gradients.append(error * (-2 / (error.numel() * len(ends))))
+        gradients.append(error * (-2 / (numbers * len(ends))))
     grad_x_hat = torch.zeros_like(error)
-    grad_f, grad_rows = torch.empty_like(codes.values), RowGradient(weights.W_dec)
-    for (low, high, inside, places), gradient in zip(reversed(rings), reversed(gradients), strict=True):
+    grad_f, rings = torch.empty_like(codes.values), []
+    for (low, high, inside, places), gradient in zip(reversed(cuts), reversed(gradients), strict=True):
         grad_x_hat = grad_x_hat + gradient  # a ring is part of its own dictionary and of all larger ones
-        grad_f[places] = backend.value_gradients(grad_x_hat, inside, weights.W_dec[low:high])
-        grad_rows.parts.append(MatchSums(inside, inside.values, grad_x_hat, backend, first=low))
-    return Reconstruction(error, grad_x_hat, grad_f, grad_rows)
+        if low < high:  # some of it are this shard's
+            grad_f[places] = backend.value_gradients(grad_x_hat, inside, weights.W_dec[low:high])
+            rings.append(Ring(low, high, inside, grad_x_hat))
+    return Reconstruction(error, grad_x_hat, grad_f, rings)
+
+
+def own_ends(ends: tuple[int, ...], shard: range) -> tuple[int, ...]:
+    """How many of a shard's latents are among the first `ends`."""
+    return tuple(min(max(end - shard.start, 0), len(shard)) for end in ends)
 
 
 def ring(codes: SparseCodes, low: int, high: int) -> tuple[SparseCodes, Tensor]:

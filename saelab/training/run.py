@@ -19,6 +19,7 @@ from saelab.dictionaries.config import BUDGET_TOLERANCE, FeatureChoice, MutualCh
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths, read_jsonl, write_text
 from saelab.errors import UserError
+from saelab.ranks.mesh import Mesh
 from saelab.training import checkpoint
 from saelab.training.config import TrainConfig
 from saelab.training.finish import finished_dictionary
@@ -35,6 +36,12 @@ Stage = Literal["waiting", "training", "checking", "finished", "diverged"]
 class Run:
     """A training and its directory. It knows nothing of others that may share its pass.
 
+    Where several ranks train it together, each has one of these and calls the same methods in the same order; the
+    first of them writes.
+
+    Args:
+        mesh: the ranks that train it.
+
     Attributes:
         name: what people are told about it under; left out, its folder's.
         state: what a resumed run continues from; None for a new one.
@@ -43,8 +50,11 @@ class Run:
         clock: where its steps' time goes, where that is asked for.
     """
 
-    def __init__(self, directory: Path, config: TrainConfig, name: str = "", profile: bool = False) -> None:
+    def __init__(
+        self, directory: Path, config: TrainConfig, name: str = "", profile: bool = False, mesh: Mesh | None = None
+    ) -> None:
         self.config, self.paths, self.name = config, RunPaths(directory), name or directory.name
+        self.mesh = mesh or Mesh()
         self.profile, self.clock = profile, None
         self.stage: Stage = "finished" if self.paths.dictionary.exists() else "waiting"
         self.state = None if self.stage == "finished" else checkpoint.latest_state(self.paths)
@@ -66,6 +76,11 @@ class Run:
         return self.state.step if self.state is not None else 0
 
     @property
+    def last(self) -> int:
+        """How many batches it takes, from the first of all on."""
+        return self.config.steps + self.checks
+
+    @property
     def sample_tokens(self) -> int:
         """Tokens whose activations a new run wants to see before it starts."""
         return min(SAMPLE_TOKENS, self.config.tokens) if self.state is None else 0
@@ -80,18 +95,19 @@ class Run:
             sample: `sample_tokens` of its activations; None for a run that continues.
         """
         if sample is not None:
-            self.trainer = Trainer.begin(self.config, sample, target_widths)
+            self.trainer = Trainer.begin(self.config, sample, target_widths, self.mesh)
         else:
             assert self.state is not None  # it continues
-            tensors = checkpoint.read(self.paths, self.state).tensors
-            self.trainer = Trainer.resume(self.config, tensors, self.state.step, golden.x.device)
+            tensors = checkpoint.read(self.paths, self.state)
+            self.trainer = Trainer.resume(self.config, tensors, self.state.step, golden.x.device, self.mesh)
         self.clock = StageClock(self.trainer) if self.profile else None
-        write_text(self.paths.config, to_yaml(self.config))  # only now: what can't be met leaves no run behind
-        checkpoint.rewind_metrics(self.paths, self.done)
+        if self.mesh.ranks.first:
+            write_text(self.paths.config, to_yaml(self.config))  # only now: what can't be met leaves no run behind
+            checkpoint.rewind_metrics(self.paths, self.done)
         self.origin, self.golden = origin, golden
         self.log = MetricsLog(self.paths)
         self.fresh: list[Float[Tensor, "B d"]] = []
-        self.stage = "training"
+        self.stage = "checking" if self.trainer.done == self.config.steps else "training"
 
     def wants(self, number: int) -> bool:
         """Whether the batch of this number is its next one."""
@@ -104,7 +120,7 @@ class Run:
             Whether a checkpoint is due.
         """
         if self.trainer.done == self.config.steps:
-            self.fresh.append(batch.x)
+            self.fresh.append(batch.x if self.mesh.ranks.first else batch.x.new_empty(0))  # the first rank checks
             return False
         try:
             self.log.add(self.trainer.step(batch))
@@ -119,7 +135,8 @@ class Run:
         if speaks:
             self.said = self.log.write(self.trainer) or self.said
         self.stage = "checking" if last else "training"
-        return due and not last
+        # The first of several ranks reads the finished weights, which none of them holds, from the last checkpoint.
+        return self.mesh.world.size > 1 if last else due
 
     @property
     def is_complete(self) -> bool:
@@ -128,14 +145,23 @@ class Run:
 
     def save(self, bookmarks: list[dict[str, Any]]) -> None:
         """Write a checkpoint."""
-        state = checkpoint.State(self.trainer.done, config_digest(self.config), bookmarks)
-        checkpoint.save(self.paths, checkpoint.Checkpoint(state, self.trainer.state()))
+        self.state = checkpoint.State(self.trainer.done, config_digest(self.config), bookmarks)
+        checkpoint.save(self.paths, self.state, self.trainer.pieces(), self.mesh.ranks)
 
     def finish(self) -> None:
         """Write the dictionary."""
-        dictionary = keeping_its_budget(finished_dictionary(self.trainer, self.origin), self.fresh, self.name)
-        dictionary.to("cpu").save(self.paths.dictionary, self.golden.x.cpu())
+        if self.mesh.ranks.first:
+            trainer = self._whole() if self.mesh.world.size > 1 else self.trainer
+            fresh = [x.to(trainer.weights.W_enc.device) for x in self.fresh]
+            dictionary = keeping_its_budget(finished_dictionary(trainer, self.origin), fresh, self.name)
+            dictionary.to("cpu").save(self.paths.dictionary, self.golden.x.cpu())
+        self.mesh.ranks.gather("finished")
         self.stage = "finished"
+
+    def _whole(self) -> Trainer:
+        """The trainer as one process has it, after its last step."""
+        assert self.state is not None  # it was saved after that step
+        return Trainer.resume(self.config, checkpoint.read(self.paths, self.state), self.state.step)
 
     def let_go(self) -> None:
         """Free the memory of a run that is no longer open."""

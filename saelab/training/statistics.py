@@ -7,13 +7,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saelab.kernels.codes import SparseCodes
+from saelab.training.exchange import ALONE, Exchange
 
 DENSITY_DECAY = 0.99  # per batch: a memory of about 100 batches
 THRESHOLD_DECAY = 0.99
+STATISTICS, DENSITIES = "statistics", "densities"  # what travels
 
 
 class LatentStatistics:
     """Running statistics per latent; all of it is saved in checkpoints.
+
+    Of several ranks each has those of its own F latents, over the tokens of all.
+
+    Args:
+        d_sae: number of all latents.
 
     Attributes:
         idle: `[F]` tokens since the latent last fired.
@@ -23,23 +30,28 @@ class LatentStatistics:
         batch_threshold: `[2]` the same for the smallest kept positive value of the whole batch (arXiv 2412.06410).
     """
 
-    def __init__(self, d_sae: int, device: torch.device) -> None:
-        self.idle = torch.zeros(d_sae, dtype=torch.int64, device=device)
-        self.density = torch.zeros(d_sae, dtype=torch.float64, device=device)
+    def __init__(self, d_sae: int, device: torch.device, exchange: Exchange = ALONE) -> None:
+        self.exchange = exchange
+        self.shards = [len(part) for part in exchange.mesh.latent.parts(d_sae)]
+        own = self.shards[exchange.mesh.latent.index]
+        self.idle = torch.zeros(own, dtype=torch.int64, device=device)
+        self.density = torch.zeros(own, dtype=torch.float64, device=device)
         self.density_seen = torch.zeros((), dtype=torch.float64, device=device)
-        self.threshold = torch.zeros(d_sae, device=device)
-        self.threshold_seen = torch.zeros(d_sae, device=device)
+        self.threshold = torch.zeros(own, device=device)
+        self.threshold_seen = torch.zeros(own, device=device)
         self.batch_threshold = torch.zeros(2, device=device)
 
-    def update(self, codes: SparseCodes, fired: Int[Tensor, "F"], frozen: Bool[Tensor, ""]) -> None:
+    def update(self, codes: SparseCodes, fired: Int[Tensor, "F"], tokens: int, frozen: Bool[Tensor, ""]) -> None:
         """Take in one batch of kept matches, unless `frozen` is set: then everything stays as it is.
 
         Args:
-            fired: on how many of its tokens each latent fired.
+            codes: the matches that this rank sees.
+            fired: on how many of all the batch's tokens each latent fired.
+            tokens: of the whole batch.
         """
-        self.idle = torch.where(frozen, self.idle, torch.where(fired > 0, 0, self.idle + codes.rows))
+        self.idle = torch.where(frozen, self.idle, torch.where(fired > 0, 0, self.idle + tokens))
         step = torch.where(frozen, 0.0, torch.full_like(self.density_seen, 1 - DENSITY_DECAY))
-        self.density.lerp_(fired.double() / codes.rows, step)
+        self.density.lerp_(fired.double() / tokens, step)
         self.density_seen.lerp_(torch.ones_like(self.density_seen), step)
         self._update_thresholds(codes, frozen)
 
@@ -47,8 +59,10 @@ class LatentStatistics:
         infinity = torch.full_like(self.threshold, torch.inf)
         positive = torch.where(codes.values > 0, codes.values, torch.inf).to(infinity.dtype)
         smallest = infinity.scatter_reduce(0, codes.latents, positive, reduce="amin")
+        smallest = self.exchange.summed.least(smallest, STATISTICS)
         _follow(self.threshold, self.threshold_seen, smallest, frozen)
-        _follow(self.batch_threshold[0], self.batch_threshold[1], smallest.amin(), frozen)
+        of_all = self.exchange.mesh.latent.least(smallest.amin(), STATISTICS)
+        _follow(self.batch_threshold[0], self.batch_threshold[1], of_all, frozen)
 
     def dead(self, dead_after: int) -> Bool[Tensor, "F"]:
         """Latents that fired for none of the last `dead_after` tokens."""
@@ -57,6 +71,14 @@ class LatentStatistics:
     def densities(self) -> Float[Tensor, "F"]:
         """Running densities, corrected for the short memory of the first batches."""
         return self.density / self.density_seen.clamp(min=1e-12)
+
+    def everywhere(self, own: Float[Tensor, "F"]) -> Float[Tensor, "F_all"]:
+        """A number for each latent of all ranks, of the numbers that each has for its own."""
+        return self.exchange.mesh.latent.gather(own, DENSITIES, self.shards)
+
+    def own(self, of_all: Float[Tensor, "F_all"]) -> Float[Tensor, "F"]:
+        """This rank's share of them."""
+        return of_all.split(self.shards)[self.exchange.mesh.latent.index]
 
     def global_threshold(self) -> float:
         """One threshold for all latents (mutual choice)."""

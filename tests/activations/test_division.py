@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ from saelab.ranks import Ranks
 from tests.activations.conftest import SITE
 from tests.activations.test_harvest import unfinish
 from tests.activations.test_resume import contents
-from tests.forks import PATIENCE_S, Group, wait_for
+from tests.forks import Group, Torchrun, wait_for
 
 Settings = Callable[..., HarvestConfig]
 
@@ -150,34 +148,6 @@ def test_a_model_over_all_devices_is_not_for_several_processes(tmp_path: Path, s
         harvest(settings(device_map="auto"), tmp_path / "a", ranks=Ranks(0, 2))
 
 
-class Torchrun:
-    """`torchrun -m saelab harvest`, and its processes."""
-
-    def __init__(self, size: int, config: Path, out: Path, *options: str) -> None:
-        words = ["--nproc-per-node", str(size), *options, "-m", "saelab", "harvest", str(config), "--out", str(out)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *words],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-    def pid(self, rank: int) -> int:
-        """Process of a rank."""
-        for process in self._children():
-            environment = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-            if f"RANK={rank}".encode() in environment:
-                return process
-        raise AssertionError(f"there is no rank {rank}")
-
-    def end(self) -> tuple[int, str]:
-        """Exit code and everything that was printed."""
-        said, _ = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, said
-
-    def _children(self) -> Iterator[int]:
-        own = self.process.pid
-        yield from map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split())
-
-
 @pytest.fixture
 def long(settings: Settings) -> HarvestConfig:
     """40 shards."""
@@ -189,7 +159,7 @@ def long(settings: Settings) -> HarvestConfig:
 def test_torchrun_makes_the_same_bytes(tmp_path: Path, long: HarvestConfig, model: LanguageModel, size: int):
     write_text(tmp_path / "harvest.yaml", to_yaml(long))
     out = tmp_path / "shared"
-    code, said = Torchrun(size, tmp_path / "harvest.yaml", out).end()
+    code, said = Torchrun(tmp_path, size, "harvest", tmp_path / "harvest.yaml", "--out", out).end()
     assert code == 0, said
     assert said.count("the activations are in") == 1
     assert said.count("ranks ") == 1
@@ -202,9 +172,11 @@ def test_under_torchrun_a_dead_rank_is_named_and_max_restarts_recovers(
 ):
     write_text(tmp_path / "harvest.yaml", to_yaml(long))
     out = tmp_path / "shared"
-    run = Torchrun(2, tmp_path / "harvest.yaml", out, "--max-restarts", "1")
+    words = "harvest", tmp_path / "harvest.yaml", "--out", out
+    run = Torchrun(tmp_path, 2, *words, options=["--max-restarts", "1"])
     wait_for(lambda: len(list(out.glob("entries/[0-9]*"))) >= 3)
     victim = run.pid(1)
+    assert victim is not None
     os.kill(victim, signal.SIGKILL)
     code, said = run.end()
     assert code == 0, said
@@ -221,9 +193,10 @@ def test_under_torchrun_the_others_stop_and_a_rerun_with_one_process_finishes(
 ):
     write_text(tmp_path / "harvest.yaml", to_yaml(long))
     out = tmp_path / "shared"
-    run = Torchrun(3, tmp_path / "harvest.yaml", out)
+    run = Torchrun(tmp_path, 3, "harvest", tmp_path / "harvest.yaml", "--out", out)
     wait_for(lambda: len(list(out.glob("entries/[0-9]*"))) >= 3)
     victim = run.pid(0)
+    assert victim is not None
     os.kill(victim, signal.SIGKILL)
     code, said = run.end()
     assert code != 0

@@ -110,3 +110,35 @@ def test_a_run_that_diverges_is_named_at_the_end(saelab, small, tmp_path: Path) 
         "saelab: 1 of 2 runs diverged, the others are finished: lr1e+30: the loss became"
     )
     assert RunPaths(tmp_path / "lr0.001").dictionary.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("--parallel.latent", "2"),
+            "saelab: parallel.latent = 2 takes 2 processes, and this is one alone; type torchrun",
+        ),
+        (("--parallel.sweep", "--sae.k", "2,4"), "saelab: parallel.sweep spreads runs over processes, and this is one"),
+        (("--parallel.sweep",), "saelab: parallel.sweep spreads the runs of a grid, and these settings make one run"),
+        (("--parallel.data", "0"), "the command line: parallel: data: input should be greater than or equal to 1"),
+        (("--parallel.latents", "2"), "parallel: unknown key 'latents'; did you mean 'latent'?"),
+        (("--parallel", "4"), "parallel: the settings: input should be a valid dictionary"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_several_processes_need_torchrun(
+    saelab, small, tmp_path: Path, words: tuple[str, ...], sentence: str, more: tuple[str, ...]
+) -> None:
+    code, out, err = saelab("train", *small, *words, *more, "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_shares_the_work_is_no_part_of_the_run(saelab, small, tmp_path: Path) -> None:
+    code, _, _ = saelab("train", *small, "--parallel.data", 1, "--parallel.latent", 1, "--out", tmp_path / "run")
+    assert code == 0
+    assert "parallel" not in RunPaths(tmp_path / "run").config.read_text()
+    code, _, err = saelab("train", *small, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")

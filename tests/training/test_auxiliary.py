@@ -11,6 +11,7 @@ from saelab.kernels.reference import ReferenceBackend
 from saelab.kernels.sparse import SparseBackend
 from saelab.training.auxiliary import auxiliary_gradients, auxiliary_size, auxiliary_stride
 from saelab.training.config import AuxK
+from saelab.training.exchange import Tokens
 from saelab.training.gates.gate import GateInput
 from saelab.training.gradients import Gradients
 from saelab.training.initial import Weights
@@ -38,6 +39,12 @@ def zero_gradients(weights: Weights) -> Gradients:
     )
 
 
+def given_of(
+    weights: Weights, centred: Tensor, target: Tensor, backend: Backend, gradient: Tensor | None = None
+) -> GateInput:
+    return GateInput(weights, centred, target, gradient, K, 0.5, backend, Tokens((range(len(centred)),)), centred)
+
+
 BACKENDS = pytest.mark.parametrize("backend", [ReferenceBackend(), SparseBackend(), Unasked()], ids=lambda b: b.name)
 
 
@@ -55,7 +62,7 @@ def test_auxiliary_loss(graded: bool, every: int, k_aux: int, transcoder: bool, 
         deficit *= torch.rand(F, dtype=torch.float64, generator=generator)
     error = torch.randn(batch.target.shape, dtype=torch.float64, generator=generator)
     ours = zero_gradients(weights)
-    given = GateInput(weights, x - weights.centre, batch.target, None, K, 0.5, backend)
+    given = given_of(weights, x - weights.centre, batch.target, backend)
     loss = auxiliary_gradients(given, error, deficit, k_aux, 1 / 32, ours)
 
     w = leaves(weights)
@@ -76,7 +83,7 @@ def test_without_starved_latents_the_auxiliary_loss_is_nothing(backend: Backend)
     weights, x = trainer_of({}).weights, batch_of().x
     ours = zero_gradients(weights)
     none = torch.zeros(F, dtype=torch.float64)
-    given = GateInput(weights, x, x, None, K, 0.5, backend)
+    given = given_of(weights, x, x, backend)
     assert auxiliary_gradients(given, x, none, 4, 1.0, ours) == 0
     assert all(not tensor.any() for tensor in ours.named().values())
 
@@ -85,7 +92,7 @@ def test_without_starved_latents_the_auxiliary_loss_is_nothing(backend: Backend)
 def test_an_error_without_spread_is_nothing_to_learn_from(backend: Backend) -> None:
     weights, x = trainer_of({}).weights, batch_of().x
     ours = zero_gradients(weights)
-    given = GateInput(weights, x, x, None, K, 0.5, backend)
+    given = given_of(weights, x, x, backend)
     alike = torch.ones(B, D, dtype=torch.float64)
     assert auxiliary_gradients(given, alike, torch.ones(F, dtype=torch.float64), 4, 1.0, ours) == 0
     assert all(not tensor.any() for tensor in ours.named().values())
@@ -108,7 +115,7 @@ def test_every_how_many_th_token_by_hand() -> None:
 @pytest.mark.parametrize("product_is_there", [True, False])
 def test_some_tokens_are_a_batch_of_their_own(product_is_there: bool) -> None:
     weights, batch = trainer_of({}).weights, batch_of()
-    given = GateInput(weights, batch.x - weights.centre, batch.x, batch.gradient, K, 0.5, SparseBackend())
+    given = given_of(weights, batch.x - weights.centre, batch.x, SparseBackend(), batch.gradient)
     z = given.centred @ weights.W_enc.T + weights.b_enc
     if product_is_there:
         _ = given.z
@@ -129,7 +136,7 @@ def test_a_step_takes_turns_with_its_tokens() -> None:
     whole = trainer.look(batch)
     x, _ = trainer.scaling.apply(batch)
     error = x - (trainer.backend.decode(whole.codes, trainer.weights.W_dec) + trainer.weights.b_dec)
-    given = GateInput(trainer.weights, x - trainer.weights.centre, x, None, K, 0.5, trainer.backend)
+    given = given_of(trainer.weights, x - trainer.weights.centre, x, trainer.backend)
     dead = trainer.statistics.dead(1)
     unused = zero_gradients(trainer.weights)
     expected = auxiliary_gradients(given.every(3, 2), error[2::3], dead, 4, 1 / 32, unused)

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
 
 from saelab.errors import UserError
-from saelab.training.initial import geometric_median, initial_weights, input_scale
+from saelab.training.initial import geometric_median, initial_weights, input_scale, random_directions
 
 
 def test_scale_by_hand() -> None:
@@ -36,3 +39,21 @@ def test_weights_start_tied_with_unit_rows() -> None:
     assert torch.equal(weights.W_enc, weights.W_dec)
     assert weights.W_enc.data_ptr() != weights.W_dec.data_ptr()
     torch.testing.assert_close(weights.W_dec.norm(dim=1), torch.ones(30))
+
+
+@given(st.integers(1, 120), st.integers(1, 9), st.sampled_from([16, 32, 48, 1024]), st.data())
+def test_some_rows_are_those_of_the_whole_table(rows: int, width: int, block: int, data: st.DataObject) -> None:
+    whole = normalize(torch.randn(rows, width, generator=torch.Generator().manual_seed(5)), dim=1)
+    first = data.draw(st.integers(0, rows))
+    wanted = range(first, data.draw(st.integers(first, rows)))
+    found = random_directions(rows, width, torch.Generator().manual_seed(5), wanted, block)
+    assert torch.equal(found, whole[wanted.start : wanted.stop])
+
+
+def test_a_shard_of_a_transcoder_begins_as_its_part_of_the_whole() -> None:
+    x, target = torch.randn(2, 50, 6)
+    whole = initial_weights(x, 30, 1, target[:, :4])
+    part = initial_weights(x, 30, 1, target[:, :4], range(11, 23))
+    for name, tensor in part.named().items():
+        expected = whole.named()[name]
+        assert torch.equal(tensor, expected if name == "b_dec" else expected[11:23]), name

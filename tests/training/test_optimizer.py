@@ -26,7 +26,7 @@ def gradients(weights: Weights, W_enc: Tensor, W_dec: Tensor) -> Gradients:
 
 
 def optimizer_of(weights: Weights) -> UnitNormAdam:
-    return UnitNormAdam(weights, OptimizerConfig(lr=0.1, warmup_fraction=0, decay_fraction=0), choose())
+    return UnitNormAdam(weights, OptimizerConfig(lr=0.1, warmup_fraction=0, decay_fraction=0), 8, choose())
 
 
 def test_decoder_rows_stay_on_the_sphere() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from saelab.config import load_config
 from saelab.disk import RunPaths
+from saelab.ranks import Ranks
 from saelab.training import TrainConfig, train_all
+from saelab.training.parallel import ParallelConfig
 from saelab.training.plan import plan
 
 
@@ -60,3 +62,27 @@ def test_memory_counts_each_site_once(settings: dict[str, Any], tmp_path: Path) 
     # A transcoder buffers 256 tokens of 16 numbers more; so does a run that wants gradients.
     assert bytes_of(target="blocks.1.mlp_out") - bytes_of() == 256 * 16 * 4
     assert bytes_of(**{"sae.preset": "gradient"}) - bytes_of() == 256 * 16 * 4
+
+
+def test_of_several_ranks_each_has_its_part(settings: dict[str, Any], tmp_path: Path) -> None:
+    configs = {tmp_path / "a": load_config(TrainConfig, None, settings)}
+    expected = plan(configs, ranks=Ranks(0, 4), parallel=ParallelConfig(data=2))
+    # A shard of 32 latents: W_enc and W_dec of 32 × 16, 32 + 16 biases, three times, and 64 bytes of statistics for
+    # each. A step: a gradient, and two tables of 32 tokens × 32 latents. The buffer: 256 tokens of 16 numbers.
+    shard = 32 * 16 * 2 + 32 + 16
+    assert expected.memory_bytes == (3 * 4 * shard + 64 * 32) + (4 * shard + 2 * 4 * 32 * 32) + 256 * 16 * 4
+    assert expected.disk_bytes == plan(configs).disk_bytes
+    assert (expected.tokens, expected.runs[0].steps, expected.runs[0].size.parameters) == (768, 12, 2128)
+    lines = expected.lines()
+    assert lines[2].endswith("GB on each of 4 ranks, beside the model")
+    assert lines[3].endswith("tokens/s, beside what the ranks exchange")
+    assert not list(tmp_path.iterdir())
+
+
+def test_spread_runs_are_in_the_memory_of_their_rank_alone(settings: dict[str, Any], tmp_path: Path) -> None:
+    configs = {tmp_path / str(k): load_config(TrainConfig, None, settings | {"sae.k": k}) for k in (1, 2, 3)}
+    spread = plan(configs, ranks=Ranks(0, 2), parallel=ParallelConfig(sweep=True))
+    two = plan(dict(list(configs.items())[:2]))
+    assert (spread.passes, spread.memory_bytes) == (1, two.memory_bytes)
+    one_each = plan(configs, together=1, ranks=Ranks(0, 2), parallel=ParallelConfig(sweep=True))
+    assert (one_each.passes, one_each.memory_bytes) == (2, plan(configs, together=1).memory_bytes)

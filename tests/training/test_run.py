@@ -181,6 +181,17 @@ def test_kill_minus_nine_and_again(tiny_model: Path, tiny_text: Path, tmp_path: 
     assert same_weights(whole, cut.root)
 
 
+def test_what_a_killed_process_left_is_cleared_up(tiny_model: Path, tiny_text: Path, tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    half = run.checkpoints / ".step-000000007.abc.partial"
+    half.mkdir(parents=True)
+    (half / "state.safetensors").write_bytes(b"half")
+    (run.root / ".config.yaml.abc.partial").write_text("half")
+    train(settings(tiny_model, tiny_text), run.root)
+    assert not [path for path in run.root.rglob("*") if path.name.endswith(".partial")]
+    assert run.dictionary.is_dir()
+
+
 def test_nan_stops_the_run_with_a_saved_checkpoint(
     tiny_model: Path, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ def codes(rows: list[list[float]]) -> SparseCodes:
 
 
 def take(statistics: LatentStatistics, kept: SparseCodes, frozen: bool = False) -> None:
-    statistics.update(kept, kept.fired(), torch.tensor(frozen))
+    statistics.update(kept, kept.fired(), kept.rows, torch.tensor(frozen))
 
 
 def test_idle_counts_tokens_and_a_match_without_activation_is_not_firing() -> None:

@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_refused(
     tiny_model: Path, tiny_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = grid(settings(tiny_model, tiny_text) | {"sae.k": [2, 4]}, tmp_path / "sweep")
-    monkeypatch.setattr("saelab.training.sizes.memory_present", lambda device: 100_000)
+    monkeypatch.setattr("saelab.training.sizes.memory_present", lambda device, sharing: 100_000)
     with pytest.raises(UserError, match="2 runs at once need .* GB of memory .* --together"):
         train_all(configs)
     train_all(configs, together=1)  # one alone may try

@@ -12,6 +12,7 @@ from saelab.dictionaries.config import ActivationAffinity, FeatureChoice, Gradie
 from saelab.kernels.codes import SparseCodes
 from saelab.kernels.product import Buffer
 from saelab.kernels.scoring import ScoringBackend
+from saelab.kernels.shared import SharedScoringBackend
 from saelab.training.config import SaeConfig
 from saelab.training.gates.gate import Flow, GateInput, Inference, Kept
 from saelab.training.initial import Weights
@@ -38,11 +39,12 @@ class BudgetedGate:
 
     def open(self, batch: GateInput) -> Kept:
         self._enter_feature_phase(batch.progress)
-        if isinstance(batch.backend, ScoringBackend):
+        if isinstance(batch.backend, ScoringBackend | SharedScoringBackend):
             codes = self._scored(batch, batch.backend)
             return Kept(codes.with_values(codes.values.relu()), codes.values)
-        scores = affinity.scores(self.sae.affinity, batch.z, batch.gradient, batch.weights.W_dec, self.affinities)
-        codes = self.allocation.select(scores, batch.k, batch.backend)
+        tokens, mesh = batch.tokens.total, batch.exchange.mesh
+        scores = affinity.scores(self.sae.affinity, batch.z, batch.gradient, batch.weights.W_dec, self.affinities, mesh)
+        codes = self.allocation.select(scores, batch.k, batch.backend, tokens, mesh.latent)
         if scores is batch.z:
             return Kept(codes.with_values(codes.values.relu()), codes.values)
         z = batch.z[codes.row_ids, codes.latents]
@@ -50,11 +52,11 @@ class BudgetedGate:
         as_affinity = isinstance(self.sae.affinity, GradientAffinity) and self.sae.affinity.value == "affinity"
         return Kept(codes.with_values((codes.values if as_affinity else z).relu()), z)
 
-    def _scored(self, batch: GateInput, backend: ScoringBackend) -> SparseCodes:
+    def _scored(self, batch: GateInput, backend: ScoringBackend | SharedScoringBackend) -> SparseCodes:
         """What the allocation takes, without the fp32 product."""
         given = (batch.centred, batch.weights.W_enc, batch.weights.b_enc)
         if isinstance(self.allocation, MutualAllocation):
-            return backend.encode_mutual(*given, round(batch.k * len(batch.centred)))
+            return backend.encode_mutual(*given, round(batch.k * batch.tokens.total))
         return backend.encode_token(*given, round(batch.k))
 
     def backward(self, batch: GateInput, kept: Kept, grad_f: Float[Tensor, "nnz"], grad_x_hat: Tensor) -> Flow:
@@ -90,7 +92,7 @@ class BudgetedGate:
         if isinstance(choice, TokenChoice):
             return TokenAllocation()
         if isinstance(choice, FeatureChoice) and choice.warmup_fraction == 0:
-            return FeatureAllocation(budget_shares(choice, self.statistics.densities()))
+            return self._feature_allocation(choice)
         return MutualAllocation()  # also phase 1 of feature choice: densities settle first
 
     def _enter_feature_phase(self, progress: float) -> None:
@@ -98,5 +100,9 @@ class BudgetedGate:
         if not isinstance(choice, FeatureChoice) or isinstance(self.allocation, FeatureAllocation):
             return
         if progress >= choice.warmup_fraction:
-            self.allocation = FeatureAllocation(budget_shares(choice, self.statistics.densities()))
+            self.allocation = self._feature_allocation(choice)
             self.statistics.forget_thresholds()
+
+    def _feature_allocation(self, choice: FeatureChoice) -> FeatureAllocation:
+        """Budgets of all latents, the same on every rank."""
+        return FeatureAllocation(budget_shares(choice, self.statistics.everywhere(self.statistics.densities())))

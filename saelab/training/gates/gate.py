@@ -12,12 +12,16 @@ from torch import Tensor
 
 from saelab.kernels.backend import Backend
 from saelab.kernels.codes import SparseCodes
+from saelab.training.exchange import ALONE, Exchange, Tokens
 from saelab.training.initial import Weights
 
 
 @dataclass(frozen=True)
 class GateInput:
-    """One batch on its way through the step."""
+    """One batch on its way through the step: this rank's tokens and its latents.
+
+    Of several ranks each has B tokens of its own; `tokens` says which, and `everyone` is the whole batch.
+    """
 
     weights: Weights
     centred: Float[Tensor, "B d"]
@@ -31,8 +35,19 @@ class GateInput:
     progress: float
     """Share of training that is done."""
     backend: Backend
+    tokens: Tokens
+    """Where the B tokens are in the whole batch."""
+    everyone: Float[Tensor, "T d"]
+    """`centred` of the whole batch."""
+    exchange: Exchange = ALONE
+    """How this rank and others share the batch."""
     by_latent: bool = False
     """Whether z is to be laid out latent by latent."""
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of the whole batch's targets: what mean losses are means over."""
+        return self.tokens.total * self.target.shape[1]
 
     @cached_property
     def z(self) -> Float[Tensor, "B F"]:
@@ -49,10 +64,13 @@ class GateInput:
         return self.backend.pre_activations(self.centred, W_enc, b_enc, by_latent=False)
 
     def every(self, stride: int, first: int) -> GateInput:
-        """Every `stride`-th token from the `first` on."""
-        some = slice(first, None, stride)
+        """Every `stride`-th token of the whole batch from the `first` on."""
+        some = self.tokens.own_every(stride, first)
         gradient = None if self.gradient is None else self.gradient[some]
-        part = replace(self, centred=self.centred[some], target=self.target[some], gradient=gradient)
+        part = replace(
+            self, centred=self.centred[some], target=self.target[some], gradient=gradient,
+            tokens=self.tokens.every(stride, first), everyone=self.everyone[first::stride],
+        )  # fmt: skip
         if "z" in self.__dict__:
             part.__dict__["z"] = self.z[some]
         return part
@@ -128,11 +146,13 @@ class Gate(Protocol):
         ...
 
 
-def temper_open_gate(weights: Weights) -> None:
+def temper_open_gate(weights: Weights, d_sae: int) -> None:
     """Shrink the encoder so that a gate that lets half of all latents through reconstructs its input at the start.
 
     For random unit rows tied to the decoder, `W_decᵀ relu(W_enc x)` is about `F / 2d · x`. Source: our own; without it
     the first error is many times the input's variance, and short trainings never quite recover (docs/results.md).
+
+    Args:
+        d_sae: F, of which `weights` may be a shard.
     """
-    F, d = weights.W_enc.shape
-    weights.W_enc.mul_(min(1.0, 2 * d / F))
+    weights.W_enc.mul_(min(1.0, 2 * weights.W_enc.shape[1] / d_sae))

@@ -23,12 +23,13 @@ class GatedGate(PricedGate):
 
     def __init__(self, choice: Gated, sae: SaeConfig, device: torch.device) -> None:
         super().__init__(choice.penalty, sae.k, device)
+        self.d_sae = sae.d_sae
 
     def extra(self, weights: Weights) -> dict[str, Tensor]:
         return {"log_gain": torch.zeros_like(weights.b_enc), "b_mag": torch.zeros_like(weights.b_enc)}
 
     def temper(self, weights: Weights) -> None:
-        temper_open_gate(weights)
+        temper_open_gate(weights, self.d_sae)
 
     def open(self, batch: GateInput) -> Kept:
         gate = SparseCodes.from_mask(batch.z, batch.z > 0)
@@ -42,7 +43,7 @@ class GatedGate(PricedGate):
 
         frozen = kept.codes.with_values(kept.z)
         error = batch.target - backend.decode(frozen, weights.W_dec) - weights.b_dec
-        grad_gate = backend.value_gradients(error * (-2 / error.numel()), frozen, weights.W_dec) + price
+        grad_gate = backend.value_gradients(error * (-2 / batch.numbers), frozen, weights.W_dec) + price
 
         gain = weights.extra["log_gain"].exp()[latents]
         grad_m = grad_f * (kept.codes.values > 0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saelab.dictionaries.config import SparsityPenalty
 from saelab.training.config import risen
+from saelab.training.exchange import as_double
 from saelab.training.gates.gate import GateInput
 
 FIRST = 1.0  # λ before it is steered: about what a match of activation 1 is worth
@@ -31,14 +32,19 @@ class Price:
         self.log_price = torch.tensor(math.log(first), dtype=torch.float64, device=device)
         self.first_l0 = torch.tensor(0.0, dtype=torch.float64, device=device)  # not seen yet
 
+    @property
+    def is_steered(self) -> bool:
+        """Whether λ follows how many latents are active."""
+        return self.config.coefficient is None
+
     def now(self, progress: float) -> Float[Tensor, ""]:
         """λ when this share of training is done."""
-        share = risen(progress, self.config.warmup_fraction) if self.config.coefficient is not None else 1.0
+        share = risen(progress, self.config.warmup_fraction) if not self.is_steered else 1.0
         return self.log_price.exp() * share
 
-    def observe(self, active: Float[Tensor, ""] | int, tokens: int, progress: float) -> None:
+    def observe(self, active: Float[Tensor, ""] | float, tokens: int, progress: float) -> None:
         """Take in how many latents were active on a batch."""
-        if self.config.coefficient is not None:
+        if not self.is_steered:
             return
         l0 = (torch.as_tensor(active, dtype=torch.float64, device=self.log_price.device) / tokens).clamp(min=1e-3)
         self.first_l0 = torch.where(self.first_l0 == 0, l0, self.first_l0)
@@ -60,9 +66,16 @@ class PricedGate:
         self.price = Price(penalty, k, device)
 
     def pay(self, batch: GateInput, active: Float[Tensor, ""] | int) -> Float[Tensor, ""]:
-        """λ per number of the target, as it stands in the mean loss; λ then takes in how many latents were active."""
-        price = self.price.now(batch.progress) / batch.target.numel()
-        self.price.observe(active, len(batch.target), batch.progress)
+        """λ per number of the target, as it stands in the mean loss; λ then takes in how many latents were active.
+
+        Args:
+            active: matches of this rank's tokens and latents.
+        """
+        price = self.price.now(batch.progress) / batch.numbers
+        if self.price.is_steered:
+            world = batch.exchange.mesh.world
+            everywhere = active if world.size == 1 else world.sum(as_double(active, price.device), "price")
+            self.price.observe(everywhere, batch.tokens.total, batch.progress)
         return price.to(batch.target.dtype)
 
     def reads_by_latent(self, progress: float) -> bool:

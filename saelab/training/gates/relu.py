@@ -22,12 +22,13 @@ class ReluGate(PricedGate):
 
     def __init__(self, choice: Relu, sae: SaeConfig, device: torch.device) -> None:
         super().__init__(choice.penalty, sae.k, device)
+        self.d_sae = sae.d_sae
 
     def extra(self, weights: Weights) -> dict[str, Tensor]:
         return {}
 
     def temper(self, weights: Weights) -> None:
-        temper_open_gate(weights)
+        temper_open_gate(weights, self.d_sae)
 
     def open(self, batch: GateInput) -> Kept:
         codes = SparseCodes.from_mask(batch.z, batch.z > 0)
