@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,9 @@ from saelab.errors import UserError
 if TYPE_CHECKING:
     from saelab.evaluation.config import EvaluateConfig
     from saelab.evaluation.reports import AnyReport
+    from saelab.ranks import Ranks
 
+Form = Literal["plain", "markdown", "csv"]
 NAMES, NUMBER = 30, 24  # letters: what the first and the last column take, and a number with its interval
 
 app = App(
@@ -30,7 +33,8 @@ app = App(
   saelab evaluate runs/a runs/b --tokens 1M     side by side, in one pass
   saelab evaluate runs/a --corpus.source demo   on text of your choice
   saelab evaluate runs/a --suite ioi            on the task of `saelab ioi`
-  saelab evaluate runs/a --html a.html          a page with figures""",
+  saelab evaluate runs/a --html a.html          a page with figures
+  torchrun --nproc-per-node 4 -m saelab evaluate runs/a""",
         useful=("tokens", "corpus", "model", "dtype", "batch_rows", "resamples"),
     ),
 )
@@ -41,7 +45,7 @@ def evaluate(
     *words: Word,
     suite: list[str] | None = None,
     html: Path | None = None,
-    table: Literal["plain", "markdown", "csv"] = "plain",
+    table: Form = "plain",
     schema: str | None = None,
     together: bool = False,
     overwrite: bool = False,
@@ -63,57 +67,105 @@ def evaluate(
     overwrite
         Replace reports that were made with other settings.
     """
-    if schema is not None:
-        print(_schema(schema))
-        return
-    arguments = parse(words, takes_runs=True)
-    given = {"runs": list(arguments.runs) or None, "overwrite": overwrite or None}
-    if suite and "ioi" in suite:
-        if len(suite) > 1:
-            raise UserError("the suite ioi has settings of its own: run it without other suites")
-        if html is not None:
-            raise UserError("the suite ioi writes RUN/evaluation/ioi.html by itself: leave --html out")
-        _judge(arguments, given)
-        return
-    from saelab.evaluation.config import EvaluateConfig
+    from saelab.ranks import joined
 
-    config = arguments.load(EvaluateConfig, suites=suite, together=together or None, **given)
-    if config.together:
-        if suite:
+    with joined() as ranks:
+        if schema is not None:
+            say = partial(print, _schema(schema))
+        else:
+            asked = _Asked(parse(words, takes_runs=True), tuple(suite or ()), html, table, together, overwrite)
+            say = asked.measure(ranks)
+    if ranks.first:
+        say()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line asks for. Its methods measure, and return what shows the findings."""
+
+    arguments: Arguments
+    suites: tuple[str, ...]
+    html: Path | None
+    table: Form
+    together: bool
+    overwrite: bool
+
+    def measure(self, ranks: Ranks) -> Callable[[], None]:
+        """The suites, or what stands in their place."""
+        given = {"runs": list(self.arguments.runs) or None, "overwrite": self.overwrite or None}
+        if "ioi" in self.suites:
+            return self._judge(given, ranks)
+        from saelab.evaluation.config import EvaluateConfig
+
+        config = self.arguments.load(
+            EvaluateConfig, suites=list(self.suites) or None, together=self.together or None, **given
+        )
+        return self._together(config, ranks) if config.together else self._apart(config, ranks)
+
+    def _apart(self, config: EvaluateConfig, ranks: Ranks) -> Callable[[], None]:
+        from saelab.evaluation.evaluate import evaluate as run
+
+        reports = run(config, ranks=ranks)
+
+        def say() -> None:
+            show(reports, self.table)
+            if self.html is not None:
+                from saelab.evaluation import page, sections
+
+                page.write(self.html, sections.title(reports), sections.parts(reports))
+                print(f"the page is {self.html}", file=sys.stderr)
+
+        return say
+
+    def _together(self, config: EvaluateConfig, ranks: Ranks) -> Callable[[], None]:
+        """Measure the set, and print its one table."""
+        if self.suites:
             raise UserError("--together measures one thing of its own: leave --suite out")
-        _together(config, html, table)
-        return
+        if self.table == "csv":
+            raise UserError("--together prints plain or markdown; its numbers, unrounded, are in together.json")
+        from saelab.evaluation.together.run import evaluate_together
 
-    from saelab.evaluation.evaluate import evaluate as run
+        report = evaluate_together(config, ranks=ranks)
 
-    reports = run(config)
-    show(reports, table)
-    if html is not None:
-        from saelab.evaluation import page, sections
+        def say() -> None:
+            from saelab.evaluation.page import write
+            from saelab.evaluation.printing import markdown, rich_table
+            from saelab.evaluation.together.table import side_by_side
 
-        page.write(html, sections.title(reports), sections.parts(reports))
-        print(f"the page is {html}", file=sys.stderr)
+            grid = side_by_side(report)
+            if self.table == "markdown":
+                print(markdown(grid))
+            else:
+                from rich.console import Console
 
+                Console().print(rich_table(grid))
+            if self.html is not None:
+                write(self.html, "Substituted together", [grid])
+                print(f"the page is {self.html}", file=sys.stderr)
 
-def _together(config: EvaluateConfig, html: Path | None, form: str) -> None:
-    """Measure the set, and print its one table."""
-    if form == "csv":
-        raise UserError("--together prints plain or markdown; its numbers, unrounded, are in together.json")
-    from saelab.evaluation.page import write
-    from saelab.evaluation.printing import markdown, rich_table
-    from saelab.evaluation.together.run import evaluate_together
-    from saelab.evaluation.together.table import side_by_side
+        return say
 
-    grid = side_by_side(evaluate_together(config))
-    if form == "markdown":
-        print(markdown(grid))
-    else:
-        from rich.console import Console
+    def _judge(self, given: Mapping[str, Any], ranks: Ranks) -> Callable[[], None]:
+        if len(self.suites) > 1:
+            raise UserError("the suite ioi has settings of its own: run it without other suites")
+        if self.html is not None:
+            raise UserError("the suite ioi writes RUN/evaluation/ioi.html by itself: leave --html out")
+        from saelab.evaluation.ioi.config import JudgeConfig
 
-        Console().print(rich_table(grid))
-    if html is not None:
-        write(html, "Substituted together", [grid])
-        print(f"the page is {html}", file=sys.stderr)
+        config = self.arguments.load(JudgeConfig, **given)
+
+        from saelab.evaluation.ioi.run import judge
+
+        reports = judge(config, ranks=ranks)
+
+        def say() -> None:
+            from saelab.cli.ioi import show as show_ioi
+
+            for report in reports:
+                show_ioi(report)
+            print(f"reports are in {config.runs[0]}/evaluation/ioi.html and beside the other runs")
+
+        return say
 
 
 def _schema(suite: str) -> str:
@@ -130,20 +182,7 @@ def _schema(suite: str) -> str:
     return json.dumps(makers[suite](), indent=2, ensure_ascii=False)
 
 
-def _judge(arguments: Arguments, given: Mapping[str, Any]) -> None:
-    from saelab.evaluation.ioi.config import JudgeConfig
-
-    config = arguments.load(JudgeConfig, **given)
-
-    from saelab.cli.ioi import show as show_ioi
-    from saelab.evaluation.ioi.run import judge
-
-    for report in judge(config):
-        show_ioi(report)
-    print(f"reports are in {config.runs[0]}/evaluation/ioi.html and beside the other runs")
-
-
-def show(reports: Sequence[AnyReport], form: str = "plain") -> None:
+def show(reports: Sequence[AnyReport], form: Form = "plain") -> None:
     """Print a table for each suite, runs side by side; or, as csv, one for all."""
     from rich.console import Console
 

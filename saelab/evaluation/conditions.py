@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
+
+import torch
 
 import saelab
+from saelab.corpora import TokenRows
+from saelab.corpora.microworld.labels import LABELS
 from saelab.dictionaries.config import Budgeted, DictionaryConfig, GroupChoice
 from saelab.evaluation.batch import CleanBatch, LabelRows, Subject
+from saelab.evaluation.found import Found
 from saelab.evaluation.provenance import Provenance
 from saelab.models import LanguageModel
+
+
+def _as_they_are(rows: TokenRows) -> TokenRows:
+    return rows
 
 
 @dataclass(frozen=True)
@@ -24,23 +33,40 @@ class Text:
     """How many positions are expected, for the progress bar."""
     labels: LabelRows | None = None
     """What is known of every token, in the order of `microworld.LABELS`; None for text of which nothing is known."""
+    ready: Callable[[TokenRows], TokenRows] = _as_they_are
+    """What is done to rows before they are read: attention sinks are left out."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the labels."""
+        return () if self.labels is None else tuple(LABELS)
 
 
 @dataclass
 class Extent:
     """What has gone by."""
 
+    everywhere: ClassVar = False
     positions: int = 0
     tokens: int = 0
     predictions: int = 0
     documents: set[int] = field(default_factory=set)
 
-    def add(self, batch: CleanBatch) -> None:
-        """Count one batch."""
-        self.positions += batch.ids.numel()
-        self.tokens += int(batch.keep.sum())
-        self.predictions += int(batch.scored.sum())
-        self.documents.update(batch.kept_documents.unique().tolist())
+    def measure(self, batch: CleanBatch) -> Found:
+        """What one batch comes to."""
+        return {
+            "positions": torch.tensor(batch.ids.numel()),
+            "tokens": batch.keep.sum(),
+            "predictions": batch.scored.sum(),
+            "documents": batch.kept_documents.unique(),
+        }
+
+    def take(self, found: Found) -> None:
+        """Add what `measure` made of the next batch."""
+        self.positions += int(found["positions"])
+        self.tokens += int(found["tokens"])
+        self.predictions += int(found["predictions"])
+        self.documents.update(found["documents"].tolist())
 
 
 def provenance(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import torch
 
 from saelab.activations.forward import tokenizer_of, without_sinks
 from saelab.config import Config, build, differences
@@ -25,6 +28,9 @@ from saelab.evaluation.report import load_report
 from saelab.evaluation.reports import REPORTS, AnyReport
 from saelab.evaluation.text import held_out
 from saelab.models import LanguageModel, Site
+from saelab.ranks import Ranks
+from saelab.ranks.agreement import agree_on
+from saelab.ranks.mesh import Mesh, meshed
 from saelab.training.origin import recorded
 
 
@@ -63,7 +69,7 @@ class _Job(Given):
     finished: dict[Suite, AnyReport]
 
 
-def evaluate(config: EvaluateConfig, model: LanguageModel | None = None) -> list[AnyReport]:
+def evaluate(config: EvaluateConfig, model: LanguageModel | None = None, ranks: Ranks | None = None) -> list[AnyReport]:
     """Evaluate all runs of `config` and write runs/<name>/evaluation/<suite>.json.
 
     Runs with the same model, text and token policy share one pass. A report that exists with the same settings and
@@ -71,25 +77,40 @@ def evaluate(config: EvaluateConfig, model: LanguageModel | None = None) -> list
 
     Args:
         model: a model that is loaded already, used for every run; else each run's own is loaded.
+        ranks: the processes that share the work (`saelab.ranks.joined`); each calls this with the same arguments and
+            gets all reports. The first one writes them.
 
     Returns:
         One report for each run and suite, runs in the order given, suites inside.
 
     Raises:
         UserError: a run is not one, a dictionary does not fit its model, the text runs out before the first row, or a
-            report exists that was made with other settings (and `overwrite` is off).
+            report exists that was made with other settings (and `overwrite` is off); a rank differs or died.
     """
     if config.together:
         raise UserError("together: several dictionaries in one pass are what evaluate_together measures")
+    ranks = ranks or Ranks()
     jobs = [_job(run, config) for run in config.runs]
+    agree_on(ranks, facts(config, jobs) | {"finished": [list(job.finished) for job in jobs]})
     reports = {(job.paths.root, suite): report for job in jobs for suite, report in job.finished.items()}
     unfinished = [job for job in jobs if len(job.finished) < len(config.suites)]
     shared: dict[str, list[_Job]] = {}
     for job in unfinished:
         shared.setdefault(job.conditions.model_dump_json(), []).append(job)
-    for together in shared.values():
-        reports |= _pass(together, config, model)
+    with meshed(ranks, ranks.size, 1) as mesh:
+        for together in shared.values():
+            reports |= _pass(together, config, model, mesh)
     return [reports[job.paths.root, suite] for job in jobs for suite in config.suites]
+
+
+def facts(config: EvaluateConfig, runs: Sequence[Given]) -> dict[str, Any]:
+    """What all ranks must mean alike before they share an evaluation."""
+    return {
+        "settings": config.model_dump(mode="json", exclude={"device"}),
+        "dictionaries": [run.subject.dictionary.config.weights_sha256 for run in runs],
+        "texts": [run.conditions.model_dump(mode="json") for run in runs],
+        "threads": torch.get_num_threads(),
+    }
 
 
 class Opened(NamedTuple):
@@ -100,30 +121,40 @@ class Opened(NamedTuple):
     text: Text
 
 
-def opened(conditions: Conditions, config: EvaluateConfig, model: LanguageModel | None = None) -> Opened:
+def opened(conditions: Conditions, config: EvaluateConfig, model: LanguageModel | None, ranks: Ranks) -> Opened:
     """Load what a pass needs.
 
     Raises:
-        UserError: rows of the token policy are too long for the model.
+        UserError: rows of the token policy are too long for the model, or ranks have different models.
     """
-    context = conditions.policy.context
-    model = model or LanguageModel.load(conditions.model, dtype=conditions.dtype, device=config.device)
+    context, device = conditions.policy.context, ranks.device(config.device)
+    model = model or LanguageModel.load(conditions.model, dtype=conditions.dtype, device=device)
+    agree_on(ranks, {"model": model.fingerprint, "tokenizer": model.tokenizer_fingerprint, "device": model.device.type})
     if context > model.n_ctx:
         raise UserError(f"policy.context = {context} is longer than the {model.n_ctx} positions of model {model.name}")
     corpus, policy, tokenizer = conditions.corpus, conditions.policy, tokenizer_of(model)
     n_rows = -(-config.tokens // context)
     rows = pack(corpus, tokenizer, policy, rows=min(config.batch_rows, n_rows), limit=n_rows)
     known = partial(label_rows, corpus=corpus, tokenizer=tokenizer) if corpus.source in GENERATED else None
-    text = Text(corpus.model_dump(mode="json"), settings_of(config), n_rows * context, known)
-    return Opened(model, without_sinks(model, policy, rows), text)
+
+    def ready(chunk: TokenRows) -> TokenRows:
+        return next(without_sinks(model, policy, [chunk]))
+
+    text = Text(corpus.model_dump(mode="json"), settings_of(config), n_rows * context, known, ready)
+    return Opened(model, rows, text)
 
 
 def _pass(
-    jobs: Sequence[_Job], config: EvaluateConfig, model: LanguageModel | None
+    jobs: Sequence[_Job], config: EvaluateConfig, model: LanguageModel | None, mesh: Mesh
 ) -> dict[tuple[Path, Suite], AnyReport]:
-    """One pass over model and text for all `jobs`, which share their conditions; saves and returns the reports."""
-    model, rows, text = opened(jobs[0].conditions, config, model)
-    found = measured(
+    """One pass over model and text for all `jobs`, which share their conditions.
+
+    Every report is saved as soon as it is there, so that an interruption loses the others only.
+    """
+    model, rows, text = opened(jobs[0].conditions, config, model, mesh.ranks)
+    wanted = list(product(jobs, config.suites))
+    made: list[AnyReport] = []
+    for found in measured(
         model,
         [replace(job.subject, dictionary=job.subject.dictionary.to(model.device)) for job in jobs],
         rows,
@@ -133,11 +164,15 @@ def _pass(
         seed=config.seed,
         steering=config.steering,
         text=text,
-    )
-    made: dict[tuple[Path, Suite], AnyReport] = {}
-    for (job, suite), one in zip(product(jobs, config.suites), found, strict=True):
-        made[job.paths.root, suite] = _saved(one, job.paths, suite)
-    return made
+        mesh=mesh,
+    ):
+        job, suite = wanted[len(made)]
+        made.append(_saved(found, job.paths, suite))
+    told = json.loads(mesh.ranks.share("reports", lambda: json.dumps([report.model_dump_json() for report in made])))
+    return {
+        (job.paths.root, suite): REPORTS[suite].model_validate_json(report)
+        for (job, suite), report in zip(wanted, told, strict=True)
+    }
 
 
 def _saved(found: Measured, paths: RunPaths, suite: Suite) -> AnyReport:

@@ -6,15 +6,17 @@ Source: METHODS §1 ("Inference") and §4. Definitions of every number, and of t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saelab.corpora.microworld.labels import LABELS
 from saelab.dictionaries.leaking import was_selected_by_gradient
-from saelab.evaluation.batch import CleanBatch, Comparison, Subject
+from saelab.evaluation.batch import CleanBatch, Subject
 from saelab.evaluation.bootstrap import LEVEL, Numbers, intervals
+from saelab.evaluation.found import Found, part, under
 from saelab.evaluation.provenance import Provenance
 from saelab.evaluation.report import FidelityMetrics, FidelityReport, Interval, Intervals, Leaking, LeakingMetrics
 from saelab.evaluation.slices import ByLabel, ByPosition
@@ -27,11 +29,22 @@ class Fidelity:
 
     Args:
         mean: activation that stands for "no information" where the dictionary writes, `[d_out]`, from the first tokens.
+        context: positions of a row.
+        labels: names of what is known of every token; none of text of which nothing is.
     """
 
-    needs_output = True
+    needs_output: ClassVar = True
+    everywhere: ClassVar = False
 
-    def __init__(self, subject: Subject, mean: Float[Tensor, "d_out"], resamples: int, seed: int) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        mean: Float[Tensor, "d_out"],
+        context: int,
+        labels: Sequence[str],
+        resamples: int,
+        seed: int,
+    ) -> None:
         self.subject, self.resamples, self.seed = subject, resamples, seed
         self.firing = FiringCounts(subject.dictionary.d_sae)
         self.substitution = Substitution(subject.writes, mean)
@@ -39,30 +52,44 @@ class Fidelity:
         self.leaking = Substitution(subject.writes, mean) if leaks else None
         self.tokens_together = 0
         self.splice_error: float | None = None
-        self.by_position: ByPosition | None = None
-        self.by_label: ByLabel | None = None
+        self.by_position = ByPosition(context)
+        self.by_label = ByLabel(labels) if labels else None
+        self._spliced = False
 
-    def see(self, batch: CleanBatch) -> None:
-        """Take in one batch."""
+    def measure(self, batch: CleanBatch) -> dict[str, Tensor]:
+        """What one batch comes to; with the splice error of the first one that has predictions."""
         encoded = batch.encoded(self.subject)
-        self.firing.add(encoded.codes)
-        output = self.substitution.see(batch, encoded)
-        self._see_slices(batch, output)
+        output = batch.compare(self.subject.writes, encoded.x_hat)
+        found = {
+            **under("firing", self.firing.of(encoded.codes)),
+            **under("substitution", self.substitution.measure(batch, encoded, output)),
+            **under("position", self.by_position.measure(batch, output)),
+        }
+        if self.by_label is not None and batch.labels is not None:
+            found |= under("label", self.by_label.measure(batch, output, batch.labels))
         if self.leaking is not None:
-            self.leaking.see(batch, batch.encoded_with_gradient(self.subject))
-            self.tokens_together = max(self.tokens_together, encoded.codes.rows)
-        if self.splice_error is None and batch.scored.any():
+            leaking = batch.encoded_with_gradient(self.subject)
+            told = batch.compare(self.subject.writes, leaking.x_hat)
+            found |= under("leaking", self.leaking.measure(batch, leaking, told))
+            found["together"] = torch.tensor(encoded.codes.rows)
+        if not self._spliced and batch.scored.any():
+            self._spliced = True
             spliced = batch.loss_with(self.subject.writes, encoded.x_hat + (encoded.target - encoded.x_hat))
-            self.splice_error = float((spliced - batch.clean_loss).abs().max())
+            found["splice error"] = (spliced - batch.clean_loss).abs().max()
+        return found
 
-    def _see_slices(self, batch: CleanBatch, output: Comparison) -> None:
-        if self.by_position is None:
-            self.by_position = ByPosition(batch.ids.shape[1])
-        self.by_position.see(batch, output)
-        if batch.labels is not None:
-            if self.by_label is None:
-                self.by_label = ByLabel(tuple(LABELS))
-            self.by_label.see(batch, output, batch.labels)
+    def take(self, found: Found) -> None:
+        """Add what `measure` made of the next batch."""
+        self.firing.take(part(found, "firing"))
+        self.substitution.take(part(found, "substitution"))
+        self.by_position.take(part(found, "position"))
+        if self.by_label is not None:
+            self.by_label.take(part(found, "label"))
+        if self.leaking is not None:
+            self.leaking.take(part(found, "leaking"))
+            self.tokens_together = max(self.tokens_together, int(found["together"]))
+        if self.splice_error is None and "splice error" in found:
+            self.splice_error = float(found["splice error"])
 
     def documents(self) -> dict[str, Tensor]:
         """The sums behind the numbers, document by document: `substitution.numbers` of their totals."""
@@ -83,7 +110,7 @@ class Fidelity:
             ),
             intervals=self._intervals(sums, values),
             leaking=None if self.leaking is None else self._leaking(self.leaking.sums),
-            by_position=None if self.by_position is None else self.by_position.report(self.resamples, self.seed),
+            by_position=self.by_position.report(self.resamples, self.seed),
             by_label=None if self.by_label is None else self.by_label.report(self.resamples, self.seed),
         )
 

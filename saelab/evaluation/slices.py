@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saelab.evaluation.batch import CleanBatch, Comparison
 from saelab.evaluation.bootstrap import Numbers, intervals
+from saelab.evaluation.found import Found, part, under
 from saelab.evaluation.numbers import Interval
 from saelab.evaluation.slice_report import LabelSlice, PositionSlice
 from saelab.evaluation.sums import DocumentSums
@@ -27,11 +28,15 @@ class Slices:
         self.n = n
         self._sums = DocumentSums([f"{column} {i}" for i in range(n) for column in _COLUMNS])
 
-    def see(self, batch: CleanBatch, output: Comparison, member: Bool[Tensor, "predictions n"]) -> None:
-        """Take in a batch's predictions; `member` says in which slices each of them is."""
+    def measure(self, batch: CleanBatch, output: Comparison, member: Bool[Tensor, "predictions n"]) -> Found:
+        """What a batch's predictions come to; `member` says in which slices each of them is."""
         one = torch.ones_like(output.loss)
         terms = torch.stack([one, batch.clean_loss, output.loss, output.kl], dim=1).cpu().double()
-        self._sums.add_rows(batch.scored_documents, (member[:, :, None] * terms[:, None, :]).flatten(1))
+        return self._sums.of_rows(batch.scored_documents, (member[:, :, None] * terms[:, None, :]).flatten(1))
+
+    def take(self, found: Found) -> None:
+        """Add what `measure` made."""
+        self._sums.take(found)
 
     def numbers(self, resamples: int, seed: int) -> list[dict[str, Any]]:
         """For each slice the fields of `slice_report.Slice`."""
@@ -71,13 +76,21 @@ class ByPosition:
         self._positions = torch.zeros(len(self.bins), dtype=torch.int64)
         self._kept = torch.zeros_like(self._positions)
 
-    def see(self, batch: CleanBatch, output: Comparison) -> None:
-        """Take in one batch."""
+    def measure(self, batch: CleanBatch, output: Comparison) -> Found:
+        """What one batch comes to."""
         bins, keep = self._bin.expand(batch.ids.shape), batch.keep.cpu()
-        self._positions += torch.bincount(bins.flatten(), minlength=len(self.bins))
-        self._kept += torch.bincount(bins[keep], minlength=len(self.bins))
         scored = bins[:, :-1][batch.scored.cpu()]
-        self._slices.see(batch, output, scored[:, None] == torch.arange(len(self.bins)))
+        return {
+            "positions": torch.bincount(bins.flatten(), minlength=len(self.bins)),
+            "kept": torch.bincount(bins[keep], minlength=len(self.bins)),
+            **under("slices", self._slices.measure(batch, output, scored[:, None] == torch.arange(len(self.bins)))),
+        }
+
+    def take(self, found: Found) -> None:
+        """Add what `measure` made."""
+        self._positions += found["positions"]
+        self._kept += found["kept"]
+        self._slices.take(part(found, "slices"))
 
     def report(self, resamples: int, seed: int) -> list[PositionSlice]:
         """Every bin, from the first position on."""
@@ -97,9 +110,13 @@ class ByLabel:
         self.names = tuple(names)
         self._slices = Slices(len(self.names))
 
-    def see(self, batch: CleanBatch, output: Comparison, labels: Bool[Tensor, "rows context labels"]) -> None:
-        """Take in one batch."""
-        self._slices.see(batch, output, labels[:, 1:][batch.scored.cpu()])
+    def measure(self, batch: CleanBatch, output: Comparison, labels: Bool[Tensor, "rows context labels"]) -> Found:
+        """What one batch comes to."""
+        return self._slices.measure(batch, output, labels[:, 1:][batch.scored.cpu()])
+
+    def take(self, found: Found) -> None:
+        """Add what `measure` made."""
+        self._slices.take(found)
 
     def report(self, resamples: int, seed: int) -> list[LabelSlice]:
         """Every label with at least `LEAST` predictions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saelab.dictionaries.zipf import ZipfFit, fit_zipf
 from saelab.evaluation.batch import CleanBatch, Subject
+from saelab.evaluation.found import Found
 from saelab.evaluation.provenance import Provenance
 from saelab.evaluation.report import Pair, SparsityMetrics, SparsityReport, ZipfLaw
 from saelab.evaluation.sums import FiringCounts
@@ -25,15 +26,20 @@ _TILE_ELEMENTS = 2**24  # cosines held at once: 64 MB
 class Sparsity:
     """Firing of one dictionary, batch by batch; needs activations only, not the model's output."""
 
-    needs_output = False
+    needs_output: ClassVar = False
+    everywhere: ClassVar = False
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.firing = FiringCounts(subject.dictionary.d_sae)
 
-    def see(self, batch: CleanBatch) -> None:
-        """Take in one batch."""
-        self.firing.add(batch.encoded(self.subject).codes)
+    def measure(self, batch: CleanBatch) -> Found:
+        """What one batch comes to."""
+        return self.firing.of(batch.encoded(self.subject).codes)
+
+    def take(self, found: Found) -> None:
+        """Add what `measure` made of the next batch."""
+        self.firing.take(found)
 
     def report(self, about: Provenance) -> SparsityReport:
         """All numbers of the text seen."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saelab.evaluation.batch import CleanBatch, Comparison, Encoded
 from saelab.evaluation.bootstrap import Numbers
+from saelab.evaluation.found import Found, part, under
 from saelab.evaluation.sums import DocumentSums, RunningMean, reconstruction_terms
 from saelab.models import Site
 
@@ -32,14 +33,15 @@ class Substitution:
         self.mean = RunningMean(len(ablation))
         self._sums = DocumentSums(_COLUMNS)
 
-    def see(self, batch: CleanBatch, encoded: Encoded) -> Comparison:
-        """Take in one batch; what the reconstruction does to the model's output there."""
-        target, codes, x_hat = encoded
-        self.mean.add(target)
-        terms = reconstruction_terms(target, x_hat, self.ablation)
-        self._sums.add(batch.kept_documents, {**terms, "fired": codes.positive().counts})
+    def measure(self, batch: CleanBatch, encoded: Encoded, output: Comparison) -> Found:
+        """What one batch comes to.
 
-        output = batch.compare(self.sites, x_hat)
+        Args:
+            output: what the reconstruction does to the model's output there.
+        """
+        target, codes, x_hat = encoded
+        terms = reconstruction_terms(target, x_hat, self.ablation)
+        kept = self._sums.of(batch.kept_documents, {**terms, "fired": codes.positive().counts})
         at_scored = {
             "predictions": torch.ones_like(batch.clean_loss),
             "ce_clean": batch.clean_loss,
@@ -48,8 +50,14 @@ class Substitution:
             "ce_mean": batch.ablated_loss(self.sites, "mean", self.ablation),
             "kl": output.kl,
         }
-        self._sums.add(batch.scored_documents, at_scored)
-        return output
+        scored = self._sums.of(batch.scored_documents, at_scored)
+        return {**under("mean", self.mean.of(target)), **under("kept", kept), **under("scored", scored)}
+
+    def take(self, found: Found) -> None:
+        """Add what `measure` made."""
+        self.mean.take(part(found, "mean"))
+        self._sums.take(part(found, "kept"))
+        self._sums.take(part(found, "scored"))
 
     @property
     def sums(self) -> DocumentSums:

@@ -2,6 +2,8 @@
 
 What is a mean over tokens is kept as sums per document, so that one table gives both the number and its bootstrap
 interval. What belongs to a latent (how often it fires) is kept as whole counts.
+
+`of(…)` is what one batch comes to, as named tensors that another process may have made; `take` adds it; `add` is both.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from saelab.errors import UserError
+from saelab.evaluation.found import Found
 from saelab.kernels.codes import SparseCodes
 
 
@@ -31,8 +34,8 @@ class DocumentSums:
     def n_documents(self) -> int:
         return len(self._row_of)
 
-    def add(self, documents: Int[Tensor, "tokens"], values: Mapping[str, Num[Tensor, "tokens"]]) -> None:
-        """Add each token's values to its document; columns that are not named stay as they are.
+    def of(self, documents: Int[Tensor, "tokens"], values: Mapping[str, Num[Tensor, "tokens"]]) -> Found:
+        """Sums of each token's values over its document; columns that are not named have 0.
 
         Args:
             documents: running number of the document that each token belongs to.
@@ -42,19 +45,27 @@ class DocumentSums:
         sums = torch.zeros(len(ids), len(self.columns), dtype=torch.float64)
         for name, value in values.items():
             sums[:, self.columns.index(name)].index_add_(0, place, value.detach().cpu().double())
-        self._accumulate(ids, sums)
+        return {"document": ids, "sums": sums}
 
-    def add_rows(self, documents: Int[Tensor, "tokens"], values: Num[Tensor, "tokens columns"]) -> None:
-        """Add each token's values of all columns to its document."""
+    def of_rows(self, documents: Int[Tensor, "tokens"], values: Num[Tensor, "tokens columns"]) -> Found:
+        """The same for values of all columns."""
         ids, place = documents.cpu().unique(return_inverse=True)
         sums = torch.zeros(len(ids), len(self.columns), dtype=torch.float64)
-        self._accumulate(ids, sums.index_add_(0, place, values.detach().cpu().double()))
+        return {"document": ids, "sums": sums.index_add_(0, place, values.detach().cpu().double())}
 
-    def _accumulate(self, ids: Int[Tensor, "documents"], sums: Float[Tensor, "documents columns"]) -> None:
-        rows = torch.tensor([self._row_of.setdefault(int(i), len(self._row_of)) for i in ids], dtype=torch.int64)
+    def take(self, found: Found) -> None:
+        """Add what `of` or `of_rows` made."""
+        rows = torch.tensor(
+            [self._row_of.setdefault(number, len(self._row_of)) for number in found["document"].tolist()],
+            dtype=torch.int64,
+        )
         missing = len(self._row_of) - len(self._table)
         self._table = torch.cat([self._table, torch.zeros(missing, len(self.columns), dtype=torch.float64)])
-        self._table.index_add_(0, rows, sums)
+        self._table.index_add_(0, rows, found["sums"])
+
+    def add(self, documents: Int[Tensor, "tokens"], values: Mapping[str, Num[Tensor, "tokens"]]) -> None:
+        """Add each token's values to its document; columns that are not named stay as they are."""
+        self.take(self.of(documents, values))
 
     @property
     def documents(self) -> Int[Tensor, "documents"]:
@@ -90,10 +101,18 @@ class RunningMean:
         self.n = 0
         self._sum: Float[Tensor, "d"] = torch.zeros(d, dtype=torch.float64)
 
+    def of(self, x: Float[Tensor, "n d"]) -> Found:
+        """Number and sum of some vectors (any number of them, zero too)."""
+        return {"n": torch.tensor(len(x)), "sum": x.detach().cpu().double().sum(0)}
+
+    def take(self, found: Found) -> None:
+        """Add what `of` made."""
+        self.n += int(found["n"])
+        self._sum += found["sum"]
+
     def add(self, x: Float[Tensor, "n d"]) -> None:
-        """Take in the vectors of one batch (any number of them, zero too)."""
-        self.n += len(x)
-        self._sum += x.detach().cpu().double().sum(0)
+        """Take in some vectors."""
+        self.take(self.of(x))
 
     @property
     def mean(self) -> Float[Tensor, "d"]:
@@ -111,13 +130,23 @@ class FiringCounts:
         self.l0_histogram: Int[Tensor, "most+1"] = torch.zeros(1, dtype=torch.int64)
         """Entry n = number of tokens on which exactly n latents fired."""
 
-    def add(self, codes: SparseCodes) -> None:
-        """Count the codes above zero of one batch; a kept match whose value is 0 did not fire."""
-        self.n_tokens += codes.rows
-        self.fired += codes.fired().cpu()
+    def of(self, codes: SparseCodes) -> Found:
+        """Counts of the codes above zero of one batch; a kept match whose value is 0 did not fire."""
+        fired = codes.fired().cpu()
+        latents = fired.nonzero()[:, 0]
         l0 = torch.bincount(codes.positive().counts).cpu()
-        width = max(len(l0), len(self.l0_histogram))
-        self.l0_histogram = _widen(self.l0_histogram, width) + _widen(l0, width)
+        return {"tokens": torch.tensor(codes.rows), "latents": latents, "fired": fired[latents], "l0": l0}
+
+    def take(self, found: Found) -> None:
+        """Add what `of` made."""
+        self.n_tokens += int(found["tokens"])
+        self.fired[found["latents"]] += found["fired"]
+        width = max(len(found["l0"]), len(self.l0_histogram))
+        self.l0_histogram = _widen(self.l0_histogram, width) + _widen(found["l0"], width)
+
+    def add(self, codes: SparseCodes) -> None:
+        """Count the codes of one batch."""
+        self.take(self.of(codes))
 
     @property
     def density(self) -> Float[Tensor, "d_sae"]:

@@ -3,14 +3,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from saelab.activations import HarvestConfig
 from saelab.activations.harvest import harvest
 from saelab.config import to_yaml
-from saelab.corpora import CorpusConfig, TokenPolicy
-from saelab.dictionaries.config import ActivationAffinity, DictionaryConfig, TokenChoice
-from saelab.dictionaries.dictionary import Dictionary
+from saelab.corpora import CorpusConfig
 from saelab.disk import RunPaths, sha256, write_text
 from saelab.disk.tensors import read_tensors
 from saelab.errors import UserError
@@ -21,34 +18,14 @@ from saelab.evaluation.together.report import TogetherReport
 from saelab.evaluation.together.run import evaluate_together
 from saelab.models import LanguageModel
 from saelab.training import TrainConfig
+from tests.evaluation.runs import POLICY, make_run
 
-POLICY = TokenPolicy(context=32)
 SETTINGS = {"tokens": 640, "resamples": 20, "mean_tokens": 100, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> LanguageModel:
     return LanguageModel.load(tiny_model, device="cpu")
-
-
-def make_run(root: Path, model: LanguageModel, site: str, seed: int = 0) -> Path:
-    """A run directory as training leaves it, with a random dictionary."""
-    generator = torch.Generator().manual_seed(seed)
-    weights = torch.nn.functional.normalize(torch.randn(24, 16, generator=generator), dim=1)
-    config = DictionaryConfig(
-        architecture="topk", d_in=16, d_sae=24, k=3, affinity=ActivationAffinity(), allocation=TokenChoice(),
-        rule="topk", scale=1.0, site=site, model=model.name, model_fingerprint=model.fingerprint,
-        tokenizer_fingerprint=model.tokenizer_fingerprint or "", policy=POLICY.model_dump(), tokens_trained=0,
-        saelab_version="0",
-    )  # fmt: skip
-    dictionary = Dictionary(weights, weights.clone(), torch.zeros(24), torch.zeros(16), torch.zeros(0), config)
-    paths = RunPaths(root)
-    dictionary.save(paths.dictionary, golden=torch.randn(8, 16, generator=generator))
-    settings = TrainConfig.model_validate(
-        {"model": model.name, "site": site, "sae": {"d_sae": 24, "k": 3}, "policy": POLICY}
-    )
-    write_text(paths.config, to_yaml(settings))
-    return root
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from saelab.evaluation.ioi.nodes import Node, Outcome, activations_at, batches, 
 from saelab.evaluation.ioi.patching import CleanRun
 from saelab.evaluation.ioi.task import ATTRIBUTES, Attribute, Prompts, task
 from saelab.evaluation.ioi.vocabulary import Names, Vocabulary
+from saelab.evaluation.shown import shown
 from saelab.models import LanguageModel
-from saelab.progress import track
+from saelab.ranks.axis import Axis
 
 _STEP = 500  # prompts between two signs of life
 
@@ -46,10 +47,13 @@ class Bench:
         fit: prompts that dictionaries are fitted to.  test: those they are judged on.
         patched: the first of `test`, which the model is run on with patches.
         counterfactuals: of `patched`, one attribute changed.
+
+    Args:
+        axis: ranks that share the tests; each has a bench of its own.
     """
 
-    def __init__(self, model: LanguageModel, settings: IoiSettings) -> None:
-        self.model, self.settings = model, settings
+    def __init__(self, model: LanguageModel, settings: IoiSettings, axis: Axis | None = None) -> None:
+        self.model, self.settings, self.axis = model, settings, axis or Axis()
         tokenizer = tokenizer_of(model)
         options = {"names": settings.names, "bos": settings.bos}
         seed = settings.seed
@@ -77,13 +81,14 @@ class Bench:
         wanted = self.settings.circuit
         if wanted == "published" or (wanted == "auto" and is_gpt2_small(self.model)):
             return published(self.model)
-        return find(self.model, self.fit[: self.settings.search_prompts], self.settings.threshold, self.settings.floor)
+        settings = self.settings
+        return find(self.model, self.fit[: settings.search_prompts], settings.threshold, settings.floor, self.axis)
 
     @cached_property
     def answers(self) -> Outcome:
         """To the test prompts, untouched."""
         parts: list[Outcome] = []
-        with track(len(self.test), "answering", "prompts") as bar:
+        with shown(self.axis, len(self.test), "answering", "prompts") as bar:
             for some in batches(self.test, _STEP):
                 parts.append(outcome(self.model, some))
                 bar.advance(len(some))
@@ -94,7 +99,8 @@ class Bench:
         nodes = tuple(nodes)
         missing = [node for node in nodes if node not in self._known]
         if missing:
-            with track(len(self.fit) + len(self.test) + 3 * len(self.patched), "reading nodes", "prompts") as bar:
+            total = len(self.fit) + len(self.test) + 3 * len(self.patched)
+            with shown(self.axis, total, "reading nodes", "prompts") as bar:
 
                 def read(prompts: Prompts) -> dict[Node, Tensor]:
                     parts: list[dict[Node, Tensor]] = []

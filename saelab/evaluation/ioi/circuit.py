@@ -28,8 +28,10 @@ from saelab.errors import UserError
 from saelab.evaluation.ioi.nodes import CrossSection, Node, activations_at
 from saelab.evaluation.ioi.patching import CleanRun
 from saelab.evaluation.ioi.task import Prompts
+from saelab.evaluation.shown import shown
 from saelab.models import LanguageModel, Site, SiteKind
-from saelab.progress import Bar, track
+from saelab.progress import Bar
+from saelab.ranks.axis import Axis
 
 Head = tuple[int, int]  # layer, number
 Role = Literal["name movers", "S-inhibition", "induction and duplicate token"]
@@ -105,18 +107,19 @@ def published(model: LanguageModel) -> Circuit:
     )
 
 
-def find(model: LanguageModel, prompts: Prompts, threshold: float, floor: float) -> Circuit:
+def find(model: LanguageModel, prompts: Prompts, threshold: float, floor: float, axis: Axis | None = None) -> Circuit:
     """The circuit of any model, by the rule above, and the scores behind it.
 
     Args:
         prompts: some hundreds, that the model answers well.
+        axis: of its ranks, each of which searches by itself, the first one shows how far it is.
 
     Raises:
         UserError: the model does not do the task, or no head moves names.
     """
     search = _Search(model, prompts)
     runs = model.n_layers * model.n_heads * 7
-    with track(runs, "patching heads", "runs") as bar:
+    with shown(axis or Axis(), runs, "patching heads", "runs") as bar:
         scores = {
             f"{way} z at {role}": search.patched(role, way, bar)
             for role in ("END", "S2")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from saelab.config import differences, to_yaml
 from saelab.dictionaries.artifact import load, write
 from saelab.dictionaries.dictionary import Dictionary
@@ -20,6 +22,9 @@ from saelab.evaluation.ioi.report import IoiReport, Kind
 from saelab.evaluation.ioi.suite import Suite
 from saelab.evaluation.report import load_report
 from saelab.models import LanguageModel, Site
+from saelab.ranks import Ranks
+from saelab.ranks.agreement import agree_on
+from saelab.ranks.mesh import Mesh, meshed
 from saelab.training.origin import check_fit, recorded
 
 GOLDEN = 8  # inputs whose codes are saved with a dictionary
@@ -52,37 +57,51 @@ def ioi(config: IoiConfig, directory: Path, model: LanguageModel | None = None) 
     return report
 
 
-def judge(config: JudgeConfig, model: LanguageModel | None = None) -> list[IoiReport]:
+def judge(config: JudgeConfig, model: LanguageModel | None = None, ranks: Ranks | None = None) -> list[IoiReport]:
     """The suite on finished dictionaries; one report for each model, which every run of that model is given.
 
     Dictionaries of one kind at different sites are one family. At a site of the circuit they are tested in its
     cross-sections, as far as they cover these; at any other site at END and at S2.
 
+    Args:
+        ranks: the processes that share the tests; each calls this with the same arguments. The first one writes.
+
     Raises:
-        UserError: a run is not one, does not fit its model, is a transcoder, or has a report with other settings.
+        UserError: a run is not one, does not fit its model, is a transcoder, or has a report with other settings; a
+            rank differs or died.
     """
     by_model: dict[str, list[_Given]] = {}
     for run in config.runs:
         given = _Given.of(run)
         by_model.setdefault(config.model or given.dictionary.model_name, []).append(given)
-    return [_judge(config, name, given, model) for name, given in by_model.items()]
+    ranks = ranks or Ranks()
+    with meshed(ranks, ranks.size, 1) as mesh:
+        return [_judge(config, name, given, model, mesh) for name, given in by_model.items()]
 
 
-def _judge(config: JudgeConfig, name: str, given: Sequence[_Given], model: LanguageModel | None) -> IoiReport:
-    model = model or LanguageModel.load(name, dtype=config.dtype, device=config.device)
+def _judge(
+    config: JudgeConfig, name: str, given: Sequence[_Given], model: LanguageModel | None, mesh: Mesh
+) -> IoiReport:
+    ranks = mesh.ranks
+    model = model or LanguageModel.load(name, dtype=config.dtype, device=ranks.device(config.device))
     for one in given:
         check_fit(str(one.run), one.dictionary.config, one.site, model)
     checksums = {str(one.run): one.dictionary.config.weights_sha256 for one in given}
     expected = _conditions(config, model) | {"dictionaries": checksums}
     paths = [_ReportPaths(RunPaths(one.run).evaluation) for one in given]
     found = [_finished(path.json, expected, config.overwrite) for path in paths]
-    if found[0] is not None and all(report is not None for report in found):
+    finished = [report is not None for report in found]
+    device = {"device": model.device.type, "threads": torch.get_num_threads()}
+    agree_on(ranks, {**expected, **device, "finished": finished})
+    if found[0] is not None and all(finished):
         return found[0]
-    suite = Suite(model, _settings(config))
+    suite = Suite(model, _settings(config), mesh.world)
     parts, _ = suite.test(_placed(_families(given), suite.cross_sections()))
     report = suite.report(parts, dictionaries=checksums)
-    for path in paths:
-        path.write(report)
+    if ranks.first:
+        for path in paths:
+            path.write(report)
+    ranks.gather("written")
     return report
 
 

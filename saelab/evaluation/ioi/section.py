@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saelab.evaluation.found import of_text, text_of
 from saelab.evaluation.ioi.approximation import Reference, approximate
 from saelab.evaluation.ioi.bench import Bench
 from saelab.evaluation.ioi.control import agreement, control
@@ -34,6 +35,8 @@ from saelab.evaluation.ioi.report import (
 from saelab.evaluation.ioi.supervised import POSITIONS
 from saelab.evaluation.ioi.task import ATTRIBUTES, Attribute
 from saelab.kernels.codes import SparseCodes
+from saelab.progress import Bar
+from saelab.ranks.turns import in_turns
 
 Tables = Mapping[Node, PropertyTable]
 """F1 on the fit prompts; of families whose latents mean something."""
@@ -70,14 +73,22 @@ class SectionTest:
             for attribute in self.carried
         }
 
-    def report(self, families: Iterator[Family]) -> SectionPart:
-        """Test the families one after the other."""
+    def report(self, families: Sequence[Family], bar: Bar) -> SectionPart:
+        """Test the families one after the other, in turns where there are several ranks."""
+
+        def work(family: Family) -> dict[str, Tensor]:
+            return {"part": of_text(self.test(family).model_dump_json())}
+
+        parts: list[DictionaryPart] = []
+        for found in in_turns(self.bench.axis, families, work, "tests", everywhere=True):
+            parts.append(DictionaryPart.model_validate_json(text_of(found["part"])))
+            bar.advance(1, parts[-1].name)
         return SectionPart(
             name=self.section.name,
             nodes=[str(node) for node in self.section.nodes],
             ablated=float(self.reference.ablated.logit_difference.double().mean()),
             attributes=[self._attribute(attribute) for attribute in ATTRIBUTES],
-            dictionaries=[self.test(family) for family in families],
+            dictionaries=parts,
         )
 
     def test(self, family: Family) -> DictionaryPart:

@@ -34,8 +34,10 @@ from saelab.evaluation.ioi.section import SectionTest
 from saelab.evaluation.ioi.task import Prompts
 from saelab.evaluation.ioi.task_saes import train_on, training_of
 from saelab.evaluation.ioi.vocabulary import Names
+from saelab.evaluation.shown import shown
 from saelab.models import LanguageModel
-from saelab.progress import Bar, track
+from saelab.progress import track
+from saelab.ranks.axis import Axis
 from saelab.training.config import Preset
 
 OTHERS: Final = 500
@@ -46,11 +48,15 @@ FROZEN: Final[Preset] = "topk"
 
 
 class Suite:
-    """A bench, and the reports of what was tested on it."""
+    """A bench, and the reports of what was tested on it.
 
-    def __init__(self, model: LanguageModel, settings: IoiSettings) -> None:
+    Args:
+        axis: ranks that share the tests: all call the same methods with the same arguments, and get the same.
+    """
+
+    def __init__(self, model: LanguageModel, settings: IoiSettings, axis: Axis | None = None) -> None:
         self.started = time.monotonic()
-        self.bench = Bench(model, settings)
+        self.bench = Bench(model, settings, axis)
 
     def cross_sections(self) -> tuple[CrossSection, ...]:
         """The circuit's.
@@ -89,8 +95,8 @@ class Suite:
             baseline = pca_family(self.bench, nodes, self.bench.settings.components)
             at = [family.at(nodes) for family in shared] if test.carried else []
             all_families = [*test.supervised, baseline, *at, *families]
-            with track(len(all_families), f"testing {test.section.name}", "dictionaries") as bar:
-                sections.append(test.report(_counted(all_families, bar)))
+            with shown(self.bench.axis, len(all_families), f"testing {test.section.name}", "dictionaries") as bar:
+                sections.append(test.report(all_families, bar))
         return sections, [*shared, *(family for test in tests for family in test.supervised)]
 
     def _train(self, nodes: Sequence[Node], presets: Sequence[Preset], sizes: TaskSaeConfig) -> list[Family]:
@@ -169,10 +175,3 @@ class Suite:
             seconds=round(time.monotonic() - self.started, 1),
             created=datetime.now(UTC).isoformat(timespec="seconds"), saelab_version=saelab.__version__,
         )  # fmt: skip
-
-
-def _counted(families: Sequence[Family], bar: Bar) -> Iterator[Family]:
-    """The families, each counted when the next is asked for."""
-    for family in families:
-        yield family
-        bar.advance(1, family.name)

@@ -64,7 +64,7 @@ class Counts:
     def __init__(self, documents: Int[Tensor, "tokens"], marks: Mapping[str, Bool[Tensor, "tokens labels"]]) -> None:
         self.names, self.n = tuple(marks), next(iter(marks.values())).shape[1]
         self.sums = DocumentSums([f"{name} {i}" for name in self.names for i in range(self.n)])
-        self.sums.add_rows(documents, torch.cat(list(marks.values()), dim=1))
+        self.sums.take(self.sums.of_rows(documents, torch.cat(list(marks.values()), dim=1)))
 
     def by_document(self) -> dict[str, Tensor]:
         """`document` (numbers, rising), and for each mark its counts, `[documents, labels]` int32."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saelab.errors import UserError
 from saelab.evaluation.batch import CleanBatch
+from saelab.evaluation.found import Found, under
 from saelab.evaluation.labels.probes import DenseProbe, dense_probe
 from saelab.models import Site
 
@@ -21,28 +22,35 @@ LEAST = 10  # tokens of either kind that a label must have in each half
 class LabelledTokens:
     """Kept tokens of a text with labels, divided by document: even ones to fit on, odd ones to judge on.
 
-    Memory: the activations of every site asked for stay in memory in float32, on the CPU.
+    Memory: the activations of all sites stay in memory in float32, on the CPU.
+
+    Args:
+        sites: that dictionaries read.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    everywhere: ClassVar = False
+
+    def __init__(self, names: Sequence[str], sites: Iterable[Site]) -> None:
         self.names = tuple(names)
-        self._seen: CleanBatch | None = None
         self._labels: list[Bool[Tensor, "tokens labels"]] = []
         self._documents: list[Int[Tensor, "tokens"]] = []
-        self._x: dict[Site, list[Float[Tensor, "tokens width"]]] = defaultdict(list)
+        self._x: dict[Site, list[Float[Tensor, "tokens width"]]] = {site: [] for site in sites}
         self._probes: dict[Site, DenseProbe] = {}
         self._projections: dict[Site, Float[Tensor, "judge judged"]] = {}
 
-    def see(self, batch: CleanBatch, site: Site) -> None:
-        """Take in a batch at a site, from however many dictionaries it comes."""
-        if batch is not self._seen:
-            if batch.labels is None:
-                raise ValueError("nothing is known of the tokens of this text")
-            self._seen = batch
-            self._labels.append(batch.labels[batch.keep.cpu()])
-            self._documents.append(batch.kept_documents)
-        if len(self._x[site]) < len(self._labels):
-            self._x[site].append(batch.x[site][batch.keep].float().cpu())
+    def measure(self, batch: CleanBatch) -> Found:
+        """What is known of a batch's tokens, and their activations."""
+        if batch.labels is None:
+            raise ValueError("nothing is known of the tokens of this text")
+        x = {str(site): batch.x[site][batch.keep].float().cpu() for site in self._x}
+        return {"labels": batch.labels[batch.keep.cpu()], "documents": batch.kept_documents, **under("x", x)}
+
+    def take(self, found: Found) -> None:
+        """Keep what `measure` made of the next batch."""
+        self._labels.append(found["labels"])
+        self._documents.append(found["documents"])
+        for site, x in self._x.items():
+            x.append(found[f"x/{site}"])
 
     @cached_property
     def documents(self) -> Int[Tensor, "tokens"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saelab.evaluation.batch import CleanBatch, Subject
 from saelab.evaluation.bootstrap import intervals
+from saelab.evaluation.found import Found, codes_of, of_codes
 from saelab.evaluation.labels.absorption import Ceiling, absorption, main_latents, specificity
 from saelab.evaluation.labels.detectors import (
     Counts,
@@ -50,19 +51,27 @@ class _Findings(NamedTuple):
 
 
 class Labels:
-    """Codes of one dictionary on labelled tokens; needs activations only, not the model's output."""
+    """Codes of one dictionary on labelled tokens; needs activations only, not the model's output.
 
-    needs_output = False
+    Args:
+        tokens: have taken in the same batches when the report is made.
+    """
+
+    needs_output: ClassVar = False
+    everywhere: ClassVar = False
 
     def __init__(self, subject: Subject, tokens: LabelledTokens, resamples: int, seed: int) -> None:
         self.subject, self.tokens = subject, tokens
         self.resamples, self.seed = resamples, seed
         self._codes: list[SparseCodes] = []
 
-    def see(self, batch: CleanBatch) -> None:
-        """Take in one batch."""
-        self.tokens.see(batch, self.subject.site)
-        self._codes.append(batch.encoded(self.subject).codes.positive().to("cpu"))
+    def measure(self, batch: CleanBatch) -> Found:
+        """What fires on one batch."""
+        return of_codes(batch.encoded(self.subject).codes.positive())
+
+    def take(self, found: Found) -> None:
+        """Keep what `measure` made of the next batch."""
+        self._codes.append(codes_of(found, self.subject.dictionary.d_sae))
 
     def report(self, about: Provenance) -> LabelsReport:
         """Everything fitted on one half of the documents and judged on the other."""

@@ -5,9 +5,9 @@ Everything is learnt on documents with an even number; the places lie in the oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from saelab.errors import UserError
 from saelab.evaluation.batch import CleanBatch
+from saelab.evaluation.found import Found, part, under
 from saelab.evaluation.labels.material import LEAST
 from saelab.evaluation.steering.config import SteeringConfig
 from saelab.models import Site
@@ -40,55 +41,65 @@ class _Row(NamedTuple):
 
 
 class SteeringText:
-    """The text as the steering suite knows it; memory: some numbers a token, none of them an activation."""
+    """The text as the steering suite knows it; memory: some numbers a token, none of them an activation.
 
-    def __init__(self, names: Sequence[str], config: SteeringConfig, seed: int) -> None:
+    Args:
+        writes: where each dictionary writes; the same places once.
+    """
+
+    everywhere: ClassVar = True
+
+    def __init__(
+        self, names: Sequence[str], config: SteeringConfig, seed: int, writes: Iterable[tuple[Site, ...]]
+    ) -> None:
         self.names, self.config, self.seed = tuple(names), config, seed
-        self._seen: CleanBatch | None = None
         self._rows: list[_Row] = []
         self._labels: list[Bool[Tensor, "fit 2·labels"]] = []
         self._counts: Float[Tensor, "half d_vocab 1+labels"] | None = None
-        self._moments: dict[tuple[Site, ...], Moments] = {}
+        self._moments = {sites: Moments() for sites in writes}
 
-    def see(self, batch: CleanBatch, writes: tuple[Site, ...]) -> Bool[Tensor, "tokens"]:
-        """Take in a batch, from however many dictionaries it comes; which of its kept tokens are learnt from."""
-        here = _learnt(batch)
-        if batch is not self._seen:
-            self._seen = batch
-            self._see_rows(batch)
-            self._see_labels(batch, here)
-        moments = self._moments.setdefault(writes, Moments())
-        if moments.batches < len(self._labels):
-            x = torch.cat([batch.x[site][batch.keep].float().cpu() for site in writes], dim=-1)
-            moments.add(x, here[batch.keep.cpu()], self._labels[-1])
-        return here[batch.keep.cpu()]
+    def measure(self, batch: CleanBatch) -> dict[str, Tensor]:
+        """What one batch comes to."""
+        here = learnt(batch)
+        labels = batch.labels
+        known = torch.zeros(*batch.ids.shape, 0, dtype=torch.bool) if labels is None else labels
+        ahead = torch.cat([known[:, 1:], torch.zeros_like(known[:, :1])], dim=1)
+        of_learnt = torch.cat([known, ahead], dim=-1)[here]
+        found = {"labels": of_learnt, **under("rows", self._rows_of(batch))}
+        if labels is not None:
+            real = batch.rows.real
+            tokens = {"ids": batch.rows.ids[real], "half": batch.documents[real] % 2, "labels": labels[real]}
+            found |= {"d_vocab": torch.tensor(batch.model.d_vocab), **under("tokens", tokens)}
+        for number, (sites, moments) in enumerate(self._moments.items()):
+            x = torch.cat([batch.x[site][batch.keep].float().cpu() for site in sites], dim=-1)
+            found |= under(f"moments {number}", moments.of(x, here[batch.keep.cpu()], of_learnt))
+        return found
 
-    def _see_rows(self, batch: CleanBatch) -> None:
-        """Keep the beginning of every row in which a token of the other documents may be steered."""
+    def take(self, found: Found) -> None:
+        """Keep what `measure` made of the next batch."""
+        rows = part(found, "rows")
+        for ids, allowed, documents in zip(rows["ids"], rows["allowed"], rows["documents"], strict=True):
+            self._rows.append(_Row(ids, allowed.nonzero()[:, 0], documents))
+        self._labels.append(found["labels"])
+        if tokens := part(found, "tokens"):
+            both = torch.cat([torch.ones_like(tokens["labels"][:, :1]), tokens["labels"]], dim=-1).double()
+            if self._counts is None:
+                self._counts = torch.zeros(2, int(found["d_vocab"]), both.shape[-1], dtype=torch.float64)
+            self._counts.index_put_((tokens["half"].long(), tokens["ids"].long()), both, accumulate=True)
+        for number, moments in enumerate(self._moments.values()):
+            moments.take(part(found, f"moments {number}"))
+
+    def _rows_of(self, batch: CleanBatch) -> dict[str, Tensor]:
+        """The beginning of every row in which a token of the other documents may be steered, and at which of them."""
         following, real = self.config.following, batch.rows.real
         last = min(self.config.longest, real.shape[1] - following)
         # Neither the first position of a row (nothing before it), nor one whose continuation the row does not hold.
         fits = real.cumprod(1).bool()[:, following : following + last] & batch.keep.cpu()[:, :last]
         allowed = fits & (batch.documents[:, :last] % 2 == 1)
         allowed[:, 0] = False
-        for ids, some, documents in zip(batch.ids.cpu(), allowed, batch.documents, strict=True):
-            if some.any():
-                end = last + following
-                self._rows.append(_Row(ids[:end].int(), some.nonzero()[:, 0], documents[:end]))
-
-    def _see_labels(self, batch: CleanBatch, here: Bool[Tensor, "rows context"]) -> None:
-        labels = batch.labels
-        if labels is None:
-            labels = torch.zeros(*batch.ids.shape, 0, dtype=torch.bool)
-        else:
-            both = torch.cat([torch.ones_like(labels[..., :1]), labels], dim=-1).double()
-            if self._counts is None:
-                self._counts = torch.zeros(2, batch.model.d_vocab, both.shape[-1], dtype=torch.float64)
-            for half in (0, 1):
-                of_half = batch.rows.real & (batch.documents % 2 == half)
-                self._counts[half].index_add_(0, batch.ids.cpu()[of_half], both[of_half])
-        ahead = torch.cat([labels[:, 1:], torch.zeros_like(labels[:, :1])], dim=1)
-        self._labels.append(torch.cat([labels, ahead], dim=-1)[here])
+        some, end = allowed.any(1), last + following
+        ids, documents = batch.rows.ids[some, :end].int(), batch.documents[some, :end]
+        return {"ids": ids, "allowed": allowed[some], "documents": documents}
 
     @cached_property
     def places(self) -> list[Place]:
@@ -164,7 +175,6 @@ class Moments:
     """Sums over activations, fp64: their scatter, and their means on the tokens of each label and elsewhere."""
 
     def __init__(self) -> None:
-        self.batches = 0
         self._n = 0
         self._squares = 0.0
         self._sum: Float[Tensor, "d"] = torch.zeros(())
@@ -173,20 +183,31 @@ class Moments:
         self._with_label: Float[Tensor, "2·labels"] = torch.zeros(())
         self._fitted = 0
 
-    def add(
+    def of(
         self, x: Float[Tensor, "tokens d"], fit: Bool[Tensor, "tokens"], labels: Bool[Tensor, "fit 2·labels"]
-    ) -> None:
-        """Take in the kept tokens of a batch."""
-        self.batches += 1
+    ) -> Found:
+        """Sums over the kept tokens of a batch."""
         x = x.double()
         learnt, on = x[fit], labels.double()
-        self._n += len(x)
-        self._fitted += len(learnt)
-        self._squares += float(x.square().sum())
-        self._sum = self._sum + x.sum(0)
-        self._fit = self._fit + learnt.sum(0)
-        self._of_label = self._of_label + on.T @ learnt
-        self._with_label = self._with_label + on.sum(0)
+        return {
+            "n": torch.tensor(len(x)),
+            "fitted": torch.tensor(len(learnt)),
+            "squares": x.square().sum(),
+            "sum": x.sum(0),
+            "fit": learnt.sum(0),
+            "of label": on.T @ learnt,
+            "with label": on.sum(0),
+        }
+
+    def take(self, found: Found) -> None:
+        """Add what `of` made of the next batch."""
+        self._n += int(found["n"])
+        self._fitted += int(found["fitted"])
+        self._squares += float(found["squares"])
+        self._sum = self._sum + found["sum"]
+        self._fit = self._fit + found["fit"]
+        self._of_label = self._of_label + found["of label"]
+        self._with_label = self._with_label + found["with label"]
 
     @property
     def typical(self) -> float:
@@ -202,7 +223,7 @@ class Moments:
         return self._of_label / n - elsewhere
 
 
-def _learnt(batch: CleanBatch) -> Bool[Tensor, "rows context"]:
+def learnt(batch: CleanBatch) -> Bool[Tensor, "rows context"]:
     """Kept tokens of even documents that have a next token in their row."""
     fit = torch.zeros_like(batch.documents, dtype=torch.bool)
     fit[:, :-1] = batch.scored.cpu() & (batch.documents[:, :-1] % 2 == 0)

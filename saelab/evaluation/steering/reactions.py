@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,8 @@ from saelab.evaluation.steering.material import Place
 from saelab.evaluation.steering.reaction import Pushes, Reaction, reaction
 from saelab.models import LanguageModel, Site
 from saelab.progress import Bar
+from saelab.ranks.axis import Axis
+from saelab.ranks.turns import in_turns
 from saelab.steering.edits import columns
 
 
@@ -35,12 +37,15 @@ class Reactions:
     """Change of each of these, averaged over places."""
 
     def __getitem__(self, some: slice) -> Reactions:
-        return Reactions(*(getattr(self, field.name)[some] for field in fields(self)))
+        return Reactions(*(getattr(self, each.name)[some] for each in fields(self)))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where vectors are added, and what is looked at."""
+    """Where vectors are added, and what is looked at.
+
+    All ranks of `axis` call the same methods with the same arguments; they share the places, and all get everything.
+    """
 
     model: LanguageModel
     sites: tuple[Site, ...]
@@ -48,12 +53,13 @@ class Stage:
     following: int
     rates: Float[Tensor, "d_vocab labels"]
     """Of the target labels."""
+    axis: Axis = field(default_factory=Axis)
 
     def run(self, pushes: Pushes, bar: Bar) -> Reactions:
         """Add each vector at each place."""
         found: list[Reaction] = []
-        for place in self.places:
-            found.append(reaction(self.model, self.sites, pushes, place, self.following, self.rates))
+        for each in self._in_turns(lambda place: self._reaction(pushes, place)._asdict()):
+            found.append(Reaction(**each))
             bar.advance(len(pushes.vectors))
         return _stacked(pushes, found)
 
@@ -73,29 +79,40 @@ class Stage:
             added: what the arm did.
         """
         reads, directions = Site.parse(dictionary.site), dictionary.decoder_directions()[latents].float().cpu()
-        results = replace(added, **{field.name: getattr(added, field.name).clone() for field in fields(added)})
-        for number, place in enumerate(self.places):
+        results = replace(added, **{each.name: getattr(added, each.name).clone() for each in fields(added)})
+
+        def work(place: Place) -> dict[str, Tensor]:
             ids = place.ids[None, : len(place.ids) - self.following].to(self.model.device)
             x = self.model.activations(ids, [reads])[reads][0, -1:]
             codes = columns(dictionary.encode(x.float()), latents.to(x.device))[0].float().cpu()
             fires = codes.nonzero()[:, 0]
             if not len(fires):
-                continue
+                return {}
             amount = arm.strength * units[latents[fires]] - codes[fires]
             pushes = Pushes.of(self.model, self.sites, amount[:, None] * directions[fires])
             # What a latent should promote stays that of its direction, also where clamping lowers it.
             pushes = pushes._replace(promotes=Pushes.of(self.model, self.sites, directions[fires]).promotes)
-            here = reaction(self.model, self.sites, pushes, place, self.following, self.rates)
-            results.norm[fires, number] = pushes.vectors.norm(dim=1)
-            for name in ("kl", "largest", "promoted", "gain", "harm"):
-                getattr(results, name)[fires, number] = getattr(here, name)
+            here = self._reaction(pushes, place)._asdict()
+            changed = {name: here[name] for name in ("kl", "largest", "promoted", "gain", "harm")}
+            return {"fires": fires, "norm": pushes.vectors.norm(dim=1), **changed}
+
+        for number, changed in enumerate(self._in_turns(work)):
+            fires = changed.pop("fires", None)
+            for name, values in changed.items():
+                getattr(results, name)[fires, number] = values
         return results
 
     def clean(self) -> Float[Tensor, "places labels"]:
         """Probability that the next token has each label, before anything is added."""
         nothing = Pushes.of(self.model, self.sites, torch.zeros(1, sum(map(self.model.width, self.sites))))
-        found = (reaction(self.model, self.sites, nothing, p, self.following, self.rates) for p in self.places)
-        return torch.stack([each.clean for each in found])
+        found = self._in_turns(lambda place: {"clean": self._reaction(nothing, place).clean})
+        return torch.stack([each["clean"] for each in found])
+
+    def _reaction(self, pushes: Pushes, place: Place) -> Reaction:
+        return reaction(self.model, self.sites, pushes, place, self.following, self.rates)
+
+    def _in_turns(self, work: Callable[[Place], dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        return in_turns(self.axis, self.places, work, "reactions", everywhere=True)
 
 
 def _stacked(pushes: Pushes, found: Sequence[Reaction]) -> Reactions:

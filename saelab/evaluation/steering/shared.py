@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saelab.evaluation.shown import shown
 from saelab.evaluation.steering import directions, targets
 from saelab.evaluation.steering.directions import Arm, random_directions
 from saelab.evaluation.steering.material import SteeringText
@@ -15,7 +16,7 @@ from saelab.evaluation.steering.reaction import Pushes
 from saelab.evaluation.steering.reactions import Reactions, Stage
 from saelab.evaluation.steering.report import Way
 from saelab.models import LanguageModel, Site
-from saelab.progress import track
+from saelab.ranks.axis import Axis
 
 RANDOM = 64  # directions
 
@@ -36,27 +37,31 @@ class Shared:
 
 
 class Baselines:
-    """The text, and what is shared at each site."""
+    """The text, and what is shared at each site.
 
-    def __init__(self, text: SteeringText) -> None:
-        self.text = text
+    Args:
+        axis: the ranks that share the steering; all of them have taken in all text.
+    """
+
+    def __init__(self, text: SteeringText, model: LanguageModel, axis: Axis) -> None:
+        self.text, self.model, self.axis = text, model, axis
         self._at: dict[tuple[Site, ...], Shared] = {}
 
-    def at(self, model: LanguageModel, sites: tuple[Site, ...]) -> Shared:
-        """Made when it is first asked for, after all text was seen."""
+    def at(self, sites: tuple[Site, ...]) -> Shared:
+        """Made when it is first asked for, after all text was taken in."""
         if sites not in self._at:
-            self._at[sites] = _shared(self.text, model, sites)
+            self._at[sites] = _shared(self.text, self.model, sites, self.axis)
         return self._at[sites]
 
 
-def _shared(text: SteeringText, model: LanguageModel, sites: tuple[Site, ...]) -> Shared:
+def _shared(text: SteeringText, model: LanguageModel, sites: tuple[Site, ...], axis: Axis) -> Shared:
     """Baselines at `sites`, on all that the text has been seen to be.
 
     Raises:
         UserError: too few places, or labels that can't be judged.
     """
     config, moments = text.config, text.moments(sites)
-    stage = Stage(model, sites, text.places, config.following, _rates(text, model.d_vocab))
+    stage = Stage(model, sites, text.places, config.following, _rates(text, model.d_vocab), axis)
     lengths = {multiple: multiple * moments.typical for multiple in config.lengths}
     width = sum(map(model.width, sites))
     random = random_directions(max(RANDOM, len(text.targets)), width, text.seed)
@@ -74,7 +79,7 @@ def _shared(text: SteeringText, model: LanguageModel, sites: tuple[Site, ...]) -
 def run(stage: Stage, parts: list[Pushes], label: str) -> list[Reactions]:
     """What each part does, all of them at once; shows progress."""
     sizes = [len(part.vectors) for part in parts]
-    with track(sum(sizes) * len(stage.places), label, "pushes") as bar:
+    with shown(stage.axis, sum(sizes) * len(stage.places), label, "pushes") as bar:
         together = stage.run(Pushes.joined(parts), bar)
     ends = torch.tensor(sizes).cumsum(0).tolist()
     return [together[end - size : end] for size, end in zip(sizes, ends, strict=True)]

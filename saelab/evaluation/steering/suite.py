@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from saelab.errors import UserError
 from saelab.evaluation.batch import CleanBatch, Subject
+from saelab.evaluation.found import Found, codes_of, of_codes
 from saelab.evaluation.numbers import Intervals
 from saelab.evaluation.provenance import Provenance
 from saelab.evaluation.steering import directions, targets
 from saelab.evaluation.steering.directions import Arm
 from saelab.evaluation.steering.headline import headline
+from saelab.evaluation.steering.material import learnt
 from saelab.evaluation.steering.outcomes import gains_at_harm, judged
 from saelab.evaluation.steering.reaction import Pushes
 from saelab.evaluation.steering.reactions import Reactions
@@ -22,29 +25,30 @@ from saelab.evaluation.steering.report import Outcome, SteeringMetrics, Steering
 from saelab.evaluation.steering.shared import Baselines, Shared, first, run
 from saelab.evaluation.steering.spread import Weighing
 from saelab.kernels.codes import SparseCodes, concatenate
-from saelab.models import LanguageModel
 from saelab.steering.effect import live_latents
 
 
 class Steering:
     """Codes of one dictionary on the text; the steering itself comes after the pass, in `report`."""
 
-    needs_output = False
+    needs_output: ClassVar = False
+    everywhere: ClassVar = True
 
     def __init__(self, subject: Subject, baselines: Baselines, resamples: int, seed: int) -> None:
         self.subject, self.baselines = subject, baselines
         self.text, self.resamples, self.seed = baselines.text, resamples, seed
         self._units: Float[Tensor, "d_sae"] = torch.zeros(subject.dictionary.d_sae)
         self._codes: list[SparseCodes] = []
-        self._model: LanguageModel | None = None
 
-    def see(self, batch: CleanBatch) -> None:
-        """Take in one batch."""
-        self._model = batch.model
-        fit = self.text.see(batch, self.subject.writes)
-        codes = batch.encoded(self.subject).codes.positive().to("cpu")
+    def measure(self, batch: CleanBatch) -> dict[str, Tensor]:
+        """What fires on one batch, and which of its tokens are learnt from."""
+        return {**of_codes(batch.encoded(self.subject).codes.positive()), "fit": learnt(batch)[batch.keep.cpu()]}
+
+    def take(self, found: Found) -> None:
+        """Keep what `measure` made of the next batch."""
+        codes = codes_of(found, self.subject.dictionary.d_sae)
         self._units.scatter_reduce_(0, codes.latents, codes.values.float(), "amax")
-        self._codes.append(codes.rows_where(fit))
+        self._codes.append(codes.rows_where(found["fit"]))
 
     def report(self, about: Provenance) -> SteeringReport:
         """Steer, and hold it against the baselines of the site.
@@ -52,14 +56,13 @@ class Steering:
         Raises:
             UserError: no latent fires, the text has too few places to steer at, or a label can't be judged.
         """
-        text, model = self.text, self._model
-        live = int((self._units > 0).sum())
-        if model is None or not live:
+        text, live = self.text, int((self._units > 0).sum())
+        if not live:
             raise UserError(f"no latent of {self.subject.name} fired on the text, so none can be steered; read more")
         latents = live_latents(self._units, text.config.latents or live, self.seed)
-        beside = self.baselines.at(model, self.subject.writes)
+        beside = self.baselines.at(self.subject.writes)
         weighing = Weighing.of([place.document for place in text.places], self.resamples, self.seed)
-        arms, by_label, ways = self._steer(model, latents, beside, weighing)
+        arms, by_label, ways = self._steer(latents, beside, weighing)
         outcomes = self._outcomes(arms, latents, beside, weighing)
         numbers = headline(outcomes, gains_at_harm(arms, weighing), ways or [])
         counts = {
@@ -80,9 +83,10 @@ class Steering:
         )
 
     def _steer(
-        self, model: LanguageModel, latents: Int[Tensor, "n"], beside: Shared, weighing: Weighing
+        self, latents: Int[Tensor, "n"], beside: Shared, weighing: Weighing
     ) -> tuple[list[tuple[Arm, Reactions]], list[Target] | None, list[TargetMeans] | None]:
         text, dictionary, stage = self.text, self.subject.dictionary, beside.stage
+        model = stage.model
         strengths, lengths = text.config.strengths, beside.lengths
         arms = directions.of_latents(dictionary, latents, self._units, beside.random, strengths, lengths)
         parts = [Pushes.of(model, stage.sites, arm.vectors) for arm in arms]

@@ -10,17 +10,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saelab.corpora import TokenRows
+from saelab.evaluation.ahead import Unread, read_ahead
 from saelab.evaluation.batch import CleanBatch, Comparison, Subject
 from saelab.evaluation.bootstrap import Numbers, intervals
 from saelab.evaluation.conditions import Extent, Text, provenance
-from saelab.evaluation.measure import check_order, read_ahead
+from saelab.evaluation.found import Found, nested, part
+from saelab.evaluation.measure import check_order
+from saelab.evaluation.provenance import Provenance
 from saelab.evaluation.report import Interval, Intervals
+from saelab.evaluation.shown import shown
 from saelab.evaluation.substitution import output_numbers
 from saelab.evaluation.sums import DocumentSums
 from saelab.evaluation.together.chain import Chain, check_apart
 from saelab.evaluation.together.report import Alone, AloneMetrics, TogetherMetrics, TogetherReport
 from saelab.models import LanguageModel, Site
-from saelab.progress import track
+from saelab.ranks.mesh import Mesh
+from saelab.ranks.turns import in_turns
 from saelab.training.origin import check_fit
 
 _OUTPUT = ("ce_sae", "ce_zero", "ce_mean", "kl")
@@ -41,8 +46,8 @@ class _Set:
         alone = [f"{name} {i}" for i in range(len(subjects)) for name in (*_OUTPUT, *_FIRING)]
         self.sums = DocumentSums(["tokens", "predictions", "ce_clean", *(f"{n} {_SET}" for n in _OUTPUT), *alone])
 
-    def see(self, batch: CleanBatch) -> None:
-        """Take in one batch."""
+    def measure(self, batch: CleanBatch) -> dict[str, Tensor]:
+        """What one batch comes to."""
         chain = Chain(batch, self.subjects)
         output = batch.compare_logits(chain.logits())
         scored = {"predictions": torch.ones_like(batch.clean_loss), "ce_clean": batch.clean_loss}
@@ -52,8 +57,14 @@ class _Set:
             encoded = batch.encoded(subject)
             scored |= _losses(str(i), batch, subject.writes, batch.compare(subject.writes, encoded.x_hat), mean)
             kept |= {f"fired {i}": encoded.codes.positive().counts, f"fired_together {i}": chain.fired[subject]}
-        self.sums.add(batch.scored_documents, scored)
-        self.sums.add(batch.kept_documents, kept)
+        return nested(
+            {"scored": self.sums.of(batch.scored_documents, scored), "kept": self.sums.of(batch.kept_documents, kept)}
+        )
+
+    def take(self, found: Found) -> None:
+        """Add what `measure` made of the next batch."""
+        self.sums.take(part(found, "scored"))
+        self.sums.take(part(found, "kept"))
 
     def numbers(self, sums: Mapping[str, Tensor]) -> Numbers:
         """Of the whole set."""
@@ -68,6 +79,22 @@ class _Set:
             return {**_of(sums, str(i)), "l0": l0, "l0_together": l0_together}
 
         return of_sums
+
+    def report(self, abouts: tuple[Provenance, ...], resamples: int, seed: int) -> TogetherReport:
+        """All numbers of the text taken in, with their intervals."""
+
+        def found(numbers: Callable[[Mapping[str, Tensor]], Numbers]) -> tuple[dict[str, float], Intervals]:
+            bounds = intervals(self.sums, numbers, resamples, seed)
+            of = {name: Interval(low=low, high=high) for name, (low, high) in bounds.items()}
+            values = {name: float(value) for name, value in numbers(self.sums.total()).items()}
+            return values, Intervals(resamples=resamples, of=of)
+
+        alone: list[Alone] = []
+        for i, subject in enumerate(self.subjects):
+            values, bounds = found(self.numbers_alone(i))
+            alone.append(Alone(dictionary=subject.name, metrics=AloneMetrics(**values), intervals=bounds))
+        values, bounds = found(self.numbers)
+        return TogetherReport(about=abouts, metrics=TogetherMetrics(**values), intervals=bounds, alone=tuple(alone))
 
 
 def _losses(
@@ -96,11 +123,12 @@ def measure_together(
     resamples: int = 1000,
     seed: int = 0,
     text: Text | None = None,
+    mesh: Mesh | None = None,
 ) -> TogetherReport:
     """Substitute all dictionaries in the same forward pass, and each alone, on one pass over `rows`.
 
     Args:
-        rows: as `measure` takes them.
+        rows, mesh: as `measured` takes them.
 
     Raises:
         UserError: two dictionaries write at one site, one does not fit the model, or no position is kept.
@@ -109,29 +137,25 @@ def measure_together(
         check_fit(subject.name, subject.dictionary.config, subject.site, model)
         check_order(subject)
     check_apart(subjects)
-    text, started, extent = text or Text(), time.monotonic(), Extent()
+    text, mesh, started, extent = text or Text(), mesh or Mesh(), time.monotonic(), Extent()
     sites = sorted({site for subject in subjects for site in (subject.site, *subject.writes)})
-    rows, means = read_ahead(model, rows, sites, mean_tokens)
-    ablations = [torch.cat([means[site].mean for site in subject.writes]) for subject in subjects]
+    ahead = read_ahead(model, rows, sites, mean_tokens, text, mesh.world)
+    ablations = [torch.cat([ahead.means[site].mean for site in subject.writes]) for subject in subjects]
     together = _Set(subjects, ablations)
-    with track(text.positions, "evaluate together") as bar:
-        for chunk in rows:
-            batch = CleanBatch(model, chunk, sites, with_output=True)
-            extent.add(batch)
-            together.see(batch)
-            bar.advance(batch.ids.numel())
-    seconds, n = time.monotonic() - started, means[sites[0]].n
-    abouts = tuple(provenance(subject, model, extent, n, seed, seconds, text) for subject in subjects)
 
-    def found(numbers: Callable[[Mapping[str, Tensor]], Numbers]) -> tuple[dict[str, float], Intervals]:
-        bounds = intervals(together.sums, numbers, resamples, seed)
-        of = {name: Interval(low=low, high=high) for name, (low, high) in bounds.items()}
-        values = {name: float(value) for name, value in numbers(together.sums.total()).items()}
-        return values, Intervals(resamples=resamples, of=of)
+    def work(unread: Unread) -> dict[str, Tensor]:
+        batch = CleanBatch(model, unread(), sites, with_output=True)
+        return nested({"extent": extent.measure(batch), "set": together.measure(batch)})
 
-    alone: list[Alone] = []
-    for i, subject in enumerate(subjects):
-        values, bounds = found(together.numbers_alone(i))
-        alone.append(Alone(dictionary=subject.name, metrics=AloneMetrics(**values), intervals=bounds))
-    values, bounds = found(together.numbers)
-    return TogetherReport(about=abouts, metrics=TogetherMetrics(**values), intervals=bounds, alone=tuple(alone))
+    with shown(mesh.world, text.positions, "evaluate together") as bar:
+        for found in in_turns(mesh.world, ahead.rows, work, "measurements"):
+            extent.take(part(found, "extent"))
+            together.take(part(found, "set"))
+            bar.advance(int(found["extent/positions"]))
+    seconds, n = time.monotonic() - started, ahead.means[sites[0]].n
+
+    def made() -> str:
+        abouts = tuple(provenance(subject, model, extent, n, seed, seconds, text) for subject in subjects)
+        return together.report(abouts, resamples, seed).model_dump_json()
+
+    return TogetherReport.model_validate_json(mesh.ranks.share("report", made))

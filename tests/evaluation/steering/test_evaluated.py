@@ -1,5 +1,6 @@
 """`saelab evaluate --suite steering` on a run on disk."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from saelab.disk import RunPaths, write_text
 from saelab.errors import UserError
 from saelab.evaluation.config import EvaluateConfig
 from saelab.evaluation.evaluate import evaluate
+from saelab.evaluation.provenance import Provenance
 from saelab.evaluation.report import load_report
 from saelab.evaluation.steering.report import SteeringReport
+from saelab.evaluation.steering.suite import Steering
 from saelab.models import LanguageModel
 from saelab.training import TrainConfig
 
@@ -55,3 +58,25 @@ def test_a_report_is_made_once_and_belongs_to_its_settings(run: Path, monkeypatc
 def test_other_suites_do_not_care_how_latents_are_steered(run: Path):
     sparsity = evaluate(settings(run, suites=["sparsity"]))
     assert evaluate(settings(run, suites=["sparsity"], steering={"contexts": 9})) == sparsity
+
+
+def test_an_interruption_keeps_the_reports_that_are_finished(run: Path, monkeypatch: pytest.MonkeyPatch):
+    other = run.parent / "other"
+    shutil.copytree(run, other)
+    steer = Steering.report
+
+    def stopped(reader: Steering, about: Provenance) -> SteeringReport:
+        if reader.subject.name == "other":
+            raise KeyboardInterrupt
+        return steer(reader, about)
+
+    monkeypatch.setattr(Steering, "report", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(settings(run, runs=[run, other]))
+    first = load_report(SteeringReport, RunPaths(run).report("steering"))
+    assert not RunPaths(other).report("steering").exists()
+    monkeypatch.setattr(Steering, "report", steer)
+    again = evaluate(settings(run, runs=[run, other]))
+    assert again[0] == first  # read, not made again
+    assert isinstance(again[1], SteeringReport)
+    assert again[1].outcomes == first.outcomes  # the same dictionary under another name

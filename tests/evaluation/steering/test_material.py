@@ -22,11 +22,10 @@ def of_ids(rows) -> torch.Tensor:
 
 def seen(model, chunks, labelled: bool = True, **settings) -> SteeringText:
     config = SteeringConfig.model_validate({"contexts": 4, "following": 2, "longest": 9, **settings})
-    text = SteeringText(NAMES, config, seed=0)
+    text = SteeringText(NAMES, config, 0, [(SITE,)])
     for chunk in chunks:
         batch = CleanBatch(model, chunk, [SITE], False, of_ids if labelled else None)
-        text.see(batch, (SITE,))
-        text.see(batch, (SITE,))  # another dictionary at the same site changes nothing
+        text.take(text.measure(batch))
     return text
 
 

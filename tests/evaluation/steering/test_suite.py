@@ -93,9 +93,9 @@ def assert_alike(ours, theirs, rel: float) -> None:
 
 def test_the_effects_are_those_that_steering_measures(found, model, many, subject):
     # The same places and vectors through the public function.
-    text = SteeringText(tuple(LABELS), CONFIG, seed=0)
+    text = SteeringText(tuple(LABELS), CONFIG, 0, [subject.writes])
     for rows in cut(many, 8):
-        text.see(CleanBatch(model, rows, [subject.site], False, of_ids), subject.writes)
+        text.take(text.measure(CleanBatch(model, rows, [subject.site], False, of_ids)))
     contexts = [Contexts(place.ids[None, :-2]) for place in text.places]
     latents = torch.arange(32)
     assert found.metrics.sampled == found.metrics.live == 32
