@@ -1,25 +1,27 @@
-"""The one pass over model and text: sparse activations of every kept token, spilled to disk as they come."""
+"""What the pass over model and text gives, spilled to disk as it comes: the first rank's work."""
 
 from __future__ import annotations
 
-import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from saelab.activations.forward import without_sinks
 from saelab.config import differences
-from saelab.corpora import Cursor, TokenRows, label_rows, pack
+from saelab.corpora import Cursor
 from saelab.disk import read_json, write_json
 from saelab.errors import UserError
 from saelab.features.coactivation import PairCounts
 from saelab.features.plan import Plan
+from saelab.features.reading import read
 from saelab.features.spill import SortedRuns
 from saelab.features.text import TextColumns
 from saelab.progress import track
+from saelab.ranks.axis import Axis
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Mark:
     effect_rows: int = 0  # rows of text on which the effects of latents were measured, after the pass
     effect_runs: int = 0
     exhausted: bool = False  # the corpus ended before the wanted number of tokens
+
+    @property
+    def place(self) -> Cursor:
+        """Where the text goes on."""
+        return Cursor(**self.cursor)
+
+    def wanted(self, plan: Plan) -> int:
+        """Tokens that are still to be kept."""
+        return 0 if self.exhausted else plan.config.tokens - self.kept
 
 
 class Spill:
@@ -81,60 +92,41 @@ class Spill:
         return Mark()
 
 
-def collect(spill: Spill) -> None:
-    """Run the model over the text once, from the spill's mark to the wanted number of tokens or the corpus's end."""
+def collect(spill: Spill, axis: Axis) -> None:
+    """Read the text once, from the spill's mark to the wanted number of tokens or the corpus's end.
+
+    Args:
+        axis: the ranks that share the reading; this is the first of them. The others call `read` alone.
+    """
     plan, mark = spill.plan, spill.mark
-    packed = pack(plan.corpus, plan.tokenizer, plan.policy, rows=plan.config.batch, cursor=Cursor(**mark.cursor))
-    rows_left = without_sinks(plan.model, plan.policy, packed)
     with track(plan.config.tokens, "index", unit="tokens", done=mark.kept) as bar:
-        while mark.kept < plan.config.tokens and not mark.exhausted:
-            rows = next(rows_left, None)
-            if rows is None:
-                mark = replace(mark, exhausted=True)
-                break
-            rows = _cut(rows, plan.config.tokens - mark.kept)
-            pair_tokens = _collect_rows(spill, rows, mark)
-            kept = rows.n_kept
-            mark = replace(
-                mark,
-                cursor=rows.next.to_json(),
-                kept=mark.kept + kept,
-                positions=mark.positions + rows.ids.numel(),
-                pair_tokens=mark.pair_tokens + pair_tokens,
-            )
-            bar.advance(kept)
+        for batch in read(plan, mark.place, mark.wanted(plan), axis):
+            before, mark = mark, _put(spill, batch, mark)
+            bar.advance(mark.kept - before.kept)
             if spill.activations.nearly_full or spill.pairs.runs.nearly_full:
                 spill.save_mark(mark)
     if not mark.kept:
         raise UserError(f"corpus {plan.corpus.source!r} has no token that the policy keeps; there is nothing to index")
-    spill.save_mark(mark)
+    spill.save_mark(replace(mark, exhausted=mark.kept < plan.config.tokens))
     spill.text.refresh()
 
 
-def _collect_rows(spill: Spill, rows: TokenRows, mark: Mark) -> int:
-    """Put what these rows give into the spill; returns the number of tokens whose pairs were counted."""
-    plan = spill.plan
-    activations, loss = plan.model.activations_and_loss(rows.ids, [plan.site])
-    x = activations[plan.site]
-    codes = plan.encoder.encode(x[rows.keep.to(x.device)].float()).to("cpu")
-    latents, offsets, values = codes.latents.numpy(), codes.offsets.numpy(), codes.values.numpy()
-    token = mark.positions + np.flatnonzero(rows.keep.numpy())
-    spill.activations.append(latents, np.repeat(token, np.diff(offsets)), values)
-    labels = label_rows(rows, plan.corpus, plan.tokenizer).numpy() if plan.labels else None
-    loss = loss.cpu().masked_fill(~rows.real[:, 1:], math.nan)
-    spill.text.append(
-        rows.ids.numpy(), rows.documents.numpy(), rows.real.numpy(), rows.keep.numpy(), loss.numpy(), labels
+def _put(spill: Spill, batch: Mapping[str, Tensor], mark: Mark) -> Mark:
+    """Put a batch, as `read` gives it, into the spill; returns the mark behind it."""
+    plan, parts = spill.plan, {name: tensor.numpy() for name, tensor in batch.items()}
+    kept, latents, counts = parts["kept"], parts["latents"], np.diff(parts["offsets"])
+    token = mark.positions + np.flatnonzero(kept)
+    spill.activations.append(latents, np.repeat(token, counts), parts["values"])
+    spill.text.append(parts["ids"], parts["documents"], parts["real"], kept, parts["loss"], parts.get("labels"))
+    pair_tokens = 0
+    if plan.pair_stride:
+        chosen = token // plan.policy.context % plan.pair_stride == 0
+        spill.pairs.add(latents[np.repeat(chosen, counts)], np.concatenate([[0], np.cumsum(counts[chosen])]))
+        pair_tokens = int(chosen.sum())
+    return replace(
+        mark,
+        cursor=Cursor(*parts["next"].tolist()).to_json(),
+        kept=mark.kept + len(token),
+        positions=mark.positions + kept.size,
+        pair_tokens=mark.pair_tokens + pair_tokens,
     )
-    if not plan.pair_stride:
-        return 0
-    chosen = token // plan.policy.context % plan.pair_stride == 0
-    entries = np.repeat(chosen, np.diff(offsets))
-    counts = np.diff(offsets)[chosen]
-    spill.pairs.add(latents[entries], np.concatenate([[0], np.cumsum(counts)]))
-    return int(chosen.sum())
-
-
-def _cut(rows: TokenRows, wanted: int) -> TokenRows:
-    """As many of the rows as reach `wanted` kept tokens, so that the batch size does not change what is indexed."""
-    reached = rows.keep.sum(1).cumsum(0)
-    return rows.first(min(int((reached < wanted).sum()) + 1, len(rows)))

@@ -61,7 +61,7 @@ def residual_directions(
 ) -> Float[Tensor, "n d_model"]:
     """What one unit of each latent's code adds to the residual stream, over all sites that the dictionary writes."""
     sites = written_sites(dictionary.config)
-    rows = dictionary.decoder_directions()[latents.to(dictionary.W_dec.device)].to(model.device).float()
+    rows = dictionary.decoder_directions(latents).to(model.device).float()
     parts = rows.split([model.width(site) for site in sites], dim=-1)
     written = [
         _through_heads(model, site, part) if site.kind in HEAD_KINDS else part

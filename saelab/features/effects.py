@@ -3,14 +3,15 @@
 Of every latent's largest activations, one at a time: the codes of that token are edited to 0 at the latent, the
 difference of the decodings is added to the activation (so the reconstruction error stays, METHODS §6), and the loss of
 the next token is compared with the clean one. Only that token is computed again; all before it are read from keys and
-values of the clean row. Which rows of text are read for it is chosen so that every latent gets its share.
+values of the clean row. Which rows of text are read for it is chosen so that every latent gets its share. Chunks of
+rows are divided among ranks; the first chooses them, and puts together what all have measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +30,14 @@ from saelab.features.schema import EFFECTS, EXAMPLES
 from saelab.features.tables import TableWriter
 from saelab.models import Intervention
 from saelab.progress import track
+from saelab.ranks.axis import Axis
+from saelab.ranks.mesh import Mesh
+from saelab.ranks.turns import from_first, in_turns
 from saelab.training.origin import written_sites
 
 _CACHED_NUMBERS = 2**26  # keys and values held at once: 256 MB in fp32
 _MARK_EVERY = 8  # chunks of rows, after which the work is noted
+_CHOSEN = "rows for effects are chosen"
 
 
 class Measured(NamedTuple):
@@ -72,21 +77,30 @@ class Rows(NamedTuple):
     """Clean, of the next token."""
 
 
-def write_effects(spill: Spill, root: Path, writer: TableWriter) -> Measured:
-    """Measure, going on where an earlier attempt stopped, and write the table.
+def write_effects(spill: Spill, root: Path, writer: TableWriter, mesh: Mesh) -> Measured:
+    """Measure, going on where an earlier attempt stopped, and write the table: the first rank's work.
 
     Args:
         root: the index in the making, whose examples are written.
+        mesh: all ranks; the others call `help_with_effects`.
     """
     assert writer.table is EFFECTS
     peaks, context = _largest(root, spill), spill.plan.policy.context
     rows = chosen_rows(peaks.latent, peaks.token // context, peaks.rank, spill.plan.config.effect_tokens, context)
     wanted = peaks[np.isin(peaks.token // context, rows)]
+    mesh.ranks.gather(_CHOSEN)
     with disk_errors(spill.root):
-        _measure(spill, wanted, rows)
+        _measure(spill, wanted, rows, mesh.world)
     for piece in spill.effects.pieces():
         writer.append({"latent": piece.major, "token": piece.minor, "effect": piece.values})
     return Measured(len(wanted), len(peaks), len(rows))
+
+
+def help_with_effects(plan: Plan, mesh: Mesh) -> None:
+    """The other ranks' part in `write_effects`: wait until it is known what to measure, and measure some of it."""
+    mesh.ranks.gather(_CHOSEN)
+    for _ in _effects(plan, (), mesh.world):
+        pass
 
 
 def chosen_rows(
@@ -133,22 +147,41 @@ def _largest(root: Path, spill: Spill) -> Peaks:
     return peaks[np.lexsort((peaks.latent, peaks.token))]
 
 
-def _measure(spill: Spill, peaks: Peaks, rows: NDArray) -> None:
+def _measure(spill: Spill, peaks: Peaks, rows: NDArray, axis: Axis) -> None:
     """Chunk by chunk of rows into the spill, from its mark on."""
     model, context = spill.plan.model, spill.plan.policy.context
     at_once = max(1, _CACHED_NUMBERS // (2 * model.n_layers * model.d_model * context))
-    ids, clean = spill.text.ids.reshape(-1, context), spill.text.loss.reshape(-1, context)
-    with track(len(rows), "effects", unit="rows", done=spill.mark.effect_rows) as bar:
-        for number, begin in enumerate(range(spill.mark.effect_rows, len(rows), at_once), 1):
-            chunk = rows[begin : begin + at_once]
-            first, last = np.searchsorted(peaks.token, [chunk[0] * context, (chunk[-1] + 1) * context])
-            here = peaks[first:last]
-            read = Rows(chunk, torch.from_numpy(ids[chunk].astype(np.int64)), clean[chunk])
-            effects = row_effects(spill.plan, read, here)
-            spill.effects.append(here.latent, here.token, effects)
-            bar.advance(len(chunk))
-            if number % _MARK_EVERY == 0 or begin + len(chunk) == len(rows):
-                spill.save_mark(replace(spill.mark, effect_rows=begin + len(chunk)))
+    done = spill.mark.effect_rows
+    chunks = (_chunk(spill, peaks, rows[begin : begin + at_once]) for begin in range(done, len(rows), at_once))
+    with track(len(rows), "effects", unit="rows", done=done) as bar:
+        for number, found in enumerate(_effects(spill.plan, chunks, axis), 1):
+            parts = {name: tensor.numpy() for name, tensor in found.items()}
+            spill.effects.append(parts["latent"], parts["token"], parts["effect"])
+            bar.advance(len(parts["number"]))
+            done += len(parts["number"])
+            if number % _MARK_EVERY == 0 or done == len(rows):
+                spill.save_mark(replace(spill.mark, effect_rows=done))
+
+
+def _chunk(spill: Spill, peaks: Peaks, rows: NDArray) -> dict[str, Tensor]:
+    """Rows of text and the activations in them, as they travel to the rank that measures them."""
+    context = spill.plan.policy.context
+    here = peaks[slice(*np.searchsorted(peaks.token, [rows[0] * context, (rows[-1] + 1) * context]))]
+    ids, clean = (column.reshape(-1, context)[rows] for column in (spill.text.ids, spill.text.loss))
+    parts = {"number": rows, "ids": ids.astype(np.int64), "loss": clean, **vars(here)}
+    return {name: torch.from_numpy(array) for name, array in parts.items()}
+
+
+def _effects(plan: Plan, chunks: Iterable[Mapping[str, Tensor]], axis: Axis) -> Iterator[dict[str, Tensor]]:
+    """The effects in each of the first rank's chunks, in order, on the first rank; the others measure with it."""
+
+    def measured(chunk: dict[str, Tensor]) -> dict[str, Tensor]:
+        rows = Rows(chunk["number"].numpy(), chunk["ids"], chunk["loss"].numpy())
+        peaks = Peaks(*(chunk[field.name].numpy() for field in fields(Peaks)))
+        named = {name: chunk[name] for name in ("number", "latent", "token")}
+        return named | {"effect": torch.from_numpy(row_effects(plan, rows, peaks))}
+
+    return in_turns(axis, from_first(axis, chunks), measured)
 
 
 def row_effects(plan: Plan, rows: Rows, peaks: Peaks) -> Float32[np.ndarray, "n"]:

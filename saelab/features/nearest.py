@@ -15,7 +15,7 @@ from saelab.errors import UserError
 Rows = Literal["W_enc", "W_dec"]
 """Encoder rows (what a latent reads) or decoder rows (what it writes)."""
 
-_TILE_BYTES = 2**25  # of weights in memory at once
+_TILE_BYTES = 2**21  # of weights in memory at once: few enough to stay in a processor's cache
 
 
 def cosines(dictionary: Path, vector: Float32[np.ndarray, "d"], rows: Rows = "W_dec") -> Float32[np.ndarray, "F"]:
@@ -37,7 +37,7 @@ def cosines(dictionary: Path, vector: Float32[np.ndarray, "d"], rows: Rows = "W_
         step = max(1, _TILE_BYTES // (4 * weights.width))
         for first in range(0, weights.count, step):
             tile = weights[first : min(first + step, weights.count)]
-            length = np.linalg.norm(tile, axis=1)
+            length = np.sqrt(np.einsum("nd,nd->n", tile, tile))
             found[first : first + len(tile)] = (tile @ unit) / np.where(length > 0, length, 1)
     return found.clip(-1, 1)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from torch import Tensor
 
 import saelab
 from saelab.disk import write_json
 from saelab.features import schema
 from saelab.features.collect import Spill
-from saelab.features.decoder_tables import write_logits, write_neighbours
-from saelab.features.effects import Measured, write_effects
+from saelab.features.decoder_tables import logits, neighbours
+from saelab.features.effects import Measured, help_with_effects, write_effects
 from saelab.features.grouping import rank_in_group
 from saelab.features.label_scores import label_scores
+from saelab.features.plan import Plan
 from saelab.features.spill import SortedRuns
 from saelab.features.summaries import Sampling, Summary, merge, summarise, top_tokens
 from saelab.features.tables import TableWriter, lists, lists_of
@@ -25,31 +29,51 @@ from saelab.features.text import TextColumns
 from saelab.features.vocabulary import write_vocabulary
 from saelab.features.windows import windows
 from saelab.progress import track
+from saelab.ranks.mesh import Mesh
 
 N_TOP_TOKENS = 10  # token ids kept in a latent's own row
 LATENTS_PER_TOKEN = 100  # latents kept per token id, for the search by token
 _CHUNK = 2**20  # tokens copied at once
 
 
-def write_index(spill: Spill, root: Path) -> None:
-    """Write every table of the index, and index.json last."""
+def write_index(spill: Spill, root: Path, mesh: Mesh) -> None:
+    """Write every table of the index, and index.json last: the first rank's work.
+
+    Args:
+        mesh: all ranks; the others call `help_to_write`.
+    """
     plan = spill.plan
     with TableWriter(schema.TOKENS, root) as writer:
         write_tokens(spill.text, writer)
     latents = LatentTables(spill.activations, spill.text, plan.sampling, spill.mark.kept)
     latents.write(root, spill.root / "mass", plan.model.d_vocab)
-    with TableWriter(schema.EFFECTS, root) as writer:
-        measured = write_effects(spill, root, writer)
     with TableWriter(schema.COACTIVATION, root) as writer:
         spill.pairs.write(writer)
-    with TableWriter(schema.LOGITS, root) as writer:
-        if plan.why_no_logits is None:
-            write_logits(writer, plan.model, plan.encoder)
-    with TableWriter(schema.NEIGHBOURS, root) as writer:
-        write_neighbours(writer, plan.encoder)
     with TableWriter(schema.VOCABULARY, root) as writer:
         write_vocabulary(writer, plan.tokenizer, plan.model.d_vocab)
+    with TableWriter(schema.EFFECTS, root) as writer:
+        measured = write_effects(spill, root, writer, mesh)
+    for table, parts in _of_weights(plan, mesh).items():
+        with TableWriter(table, root) as writer:
+            for columns in parts:
+                writer.append({name: tensor.numpy() for name, tensor in columns.items()})
     write_json(schema.summary_path(root), _summary(spill, latents, measured))
+
+
+def help_to_write(plan: Plan, mesh: Mesh) -> None:
+    """The other ranks' part in `write_index`: what needs the model or the weights, and nothing of the spill."""
+    help_with_effects(plan, mesh)
+    for _ in chain.from_iterable(_of_weights(plan, mesh).values()):
+        pass
+
+
+def _of_weights(plan: Plan, mesh: Mesh) -> dict[schema.Table, Iterator[dict[str, Tensor]]]:
+    """Columns of the tables that the weights alone decide, in the order in which they are asked for."""
+    has_logits = plan.why_no_logits is None
+    return {
+        schema.LOGITS: logits(plan.model, plan.encoder, mesh.world) if has_logits else iter(()),
+        schema.NEIGHBOURS: neighbours(plan.encoder, mesh.world),
+    }
 
 
 class LatentTables:

@@ -45,14 +45,27 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
 
 
-@pytest.fixture(scope="session")
-def model(tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+def random_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=len(tokenizer) + 3, n_positions=CONTEXT, n_embd=WIDTH, n_layer=2, n_head=2,
         bos_token_id=0, eos_token_id=0, initializer_range=0.3,
     )  # fmt: skip
-    return LanguageModel.from_hf(GPT2LMHeadModel(config).eval(), tokenizer, name="tiny")
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+    return LanguageModel.from_hf(random_gpt2(tokenizer), tokenizer, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model for other processes."""
+    folder = tmp_path_factory.mktemp("model")
+    random_gpt2(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +89,13 @@ def make_dictionary(
         generator = torch.Generator().manual_seed(2)
         d_in = model.width(Site.parse(site))
         weights = torch.nn.functional.normalize(torch.randn(D_SAE, d_in, generator=generator), dim=1)
-        config = DictionaryConfig(
-            architecture="topk", d_in=d_in, d_sae=D_SAE, k=K, affinity=ActivationAffinity(), allocation=TokenChoice(),
-            rule="topk", scale=0.7, site=site, model=model.name, model_fingerprint=model.fingerprint,
-            tokenizer_fingerprint=model.tokenizer_fingerprint or "", policy=POLICY.model_dump(mode="json"),
-            tokens_trained=0, saelab_version="0", **changes,
-        )  # fmt: skip
+        described: dict[str, Any] = {
+            "architecture": "topk", "d_in": d_in, "d_sae": D_SAE, "k": K, "affinity": ActivationAffinity(),
+            "allocation": TokenChoice(), "rule": "topk", "scale": 0.7, "site": site, "model": model.name,
+            "model_fingerprint": model.fingerprint, "tokenizer_fingerprint": model.tokenizer_fingerprint or "",
+            "policy": POLICY.model_dump(mode="json"), "tokens_trained": 0, "saelab_version": "0",
+        }  # fmt: skip
+        config = DictionaryConfig(**described | changes)
         bias = torch.zeros(D_SAE)
         bias[7] = -1e6  # one latent is dead
         bias[9] = 1.0  # and one is nearly always on

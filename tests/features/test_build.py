@@ -18,11 +18,12 @@ from saelab.corpora import CorpusConfig, label_rows, pack
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.disk import RunPaths, read_json, write_json, write_text
 from saelab.errors import UserError
-from saelab.features import FeatureIndex, IndexConfig, build_index, collect
+from saelab.features import FeatureIndex, IndexConfig, build_index, collect, reading
 from saelab.features.collect import Spill
 from saelab.features.plan import Plan
 from saelab.features.schema import TABLES, summary_path
 from saelab.models import LanguageModel, Site
+from saelab.ranks.axis import Axis
 from tests.features.conftest import D_SAE, POLICY
 
 SMALL = {"tokens": 900, "batch": 8}
@@ -114,21 +115,27 @@ def test_a_stopped_build_goes_on_where_it_was(
 ) -> None:
     settings = changed(small, out=tmp_path / "index", buffer=700)
     rows_seen: list[int] = []
-    real = collect._collect_rows
+    real = reading._measured
 
-    def stops_in_the_third_batch(spill, rows, mark):
-        if len(rows_seen) == 2:
-            real(spill, rows, mark)  # part of the batch is in the files already
-            raise KeyboardInterrupt
+    def seen(plan, rows):
         rows_seen.append(rows.start.row)
-        return real(spill, rows, mark)
+        return real(plan, rows)
 
-    monkeypatch.setattr(collect, "_collect_rows", stops_in_the_third_batch)
+    put = collect._put
+
+    def stops_in_the_third_batch(*arguments):
+        mark = put(*arguments)
+        if len(rows_seen) == 3:
+            raise KeyboardInterrupt  # the batch is in the files already
+        return mark
+
+    monkeypatch.setattr(reading, "_measured", seen)
+    monkeypatch.setattr(collect, "_put", stops_in_the_third_batch)
     with pytest.raises(KeyboardInterrupt):
         build_index(settings, model)
     assert not (tmp_path / "index").exists()
     rows_seen.clear()
-    monkeypatch.setattr(collect, "_collect_rows", lambda *a: (rows_seen.append(a[1].start.row), real(*a))[1])
+    monkeypatch.setattr(collect, "_put", put)
     resumed = build_index(settings, model)
     assert rows_seen[0] > 0
     uninterrupted = build_index(changed(settings, out=tmp_path / "other"), model)
@@ -155,7 +162,7 @@ def test_memory_does_not_grow_with_the_tokens(
 ) -> None:
     plan = Plan.resolve(changed(config, tokens=tokens, buffer=100, out=tmp_path / "index"), model)
     spill = Spill(tmp_path / "spill", plan)
-    collect.collect(spill)
+    collect.collect(spill, Axis())
     assert sum(len(piece.keys) for piece in spill.activations.pieces()) > 3 * tokens
     assert spill.activations.most_held <= 100
     assert spill.pairs.runs.most_held <= 100
@@ -194,7 +201,7 @@ def test_a_disk_that_fills_on_the_way_is_one_sentence(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(collect, "_collect_rows", full)
+    monkeypatch.setattr(collect, "_put", full)
     out = config.run / "elsewhere"
     with pytest.raises(UserError, match="the disk is full"):
         build_index(changed(config, out=out), model)
