@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -175,25 +174,6 @@ def undominated(points: Sequence[Point]) -> list[Point]:
         if not front or point.y < front[-1].y:
             front.append(point)
     return front
-
-
-def responses(
-    strengths: Sequence[float], curves: Mapping[str, Sequence[float]], y_title: str, marked: Sequence[float] = ()
-) -> go.Figure:
-    """One line for each of `curves` over the strength of an edit; dotted lines at the `marked` strengths."""
-    figure = go.Figure()
-    for number, (name, values) in enumerate(curves.items()):
-        figure.add_scatter(
-            x=list(strengths), y=list(values), mode="lines+markers", name=escape(name),  # plotly reads names as HTML
-            line={"color": GROUPS[number % len(GROUPS)], "width": 2}, marker={"size": 5},
-            hovertemplate="strength %{x:.3~g}<br>%{y:+.3f}",
-        )  # fmt: skip
-    for strength in marked:
-        figure.add_vline(strength, line={"color": "#8b98a7", "width": 1, "dash": "dot"})
-    figure.update_xaxes(title="strength")
-    figure.update_yaxes(title=y_title, zeroline=True)
-    laid_out(figure, height=300)
-    return figure.update_layout(showlegend=len(curves) > 1, legend={"orientation": "h", "y": 1.15})
 
 
 def power(exponent: float) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
 import streamlit as st
 
 from app import links, state
-from app.problems import NothingToShowError, empty_state
+from app.problems import told
 from app.routes import Route
-from saelab.errors import UserError
 
 _HERE = Path(__file__).parent
 
@@ -29,18 +26,8 @@ def show(routes: Sequence[Route]) -> None:
         _navigation(routes)
         if page.url_path not in (links.RUNS, links.EVALUATIONS):  # which show several
             _run_picker()
-    try:
+    with told(page.title):
         page.run()
-    except NothingToShowError as problem:
-        empty_state(problem.title, problem.sentence, problem.command)
-    except UserError as problem:
-        empty_state("This can't be read", str(problem))
-    except (OSError, duckdb.Error) as problem:  # a run that is being rewritten or has just been deleted
-        logging.warning("while showing %s: %s", page.title, problem)
-        empty_state("This run changed while it was being read", "Reload the page; if it stays, index the run again.")
-    except Exception:
-        logging.exception("while showing %s", page.title)
-        empty_state("This page failed", "That is a fault in saelab; the terminal that runs `saelab browse` says more.")
 
 
 def _follow(page: st.Page, pages: Sequence[st.Page]) -> None:

@@ -15,9 +15,10 @@ from streamlit.components.v2 import component
 from streamlit.components.v2.types import ComponentRenderer
 
 _FOLLOW = """
-export default function({ setTriggerValue }) {
+export default function({ setTriggerValue, data }) {
+  const chosen = data && data.part ? "a.sl-in-" + data.part : 'a.sl-link:not([class*="sl-in-"])';
   const follow = (event) => {
-    const link = event.target.closest && event.target.closest("a.sl-link");
+    const link = event.target.closest && event.target.closest(chosen);
     if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();
@@ -35,7 +36,7 @@ _COPY_CSS = """
 button { height: 2.35rem; padding: 0 .75rem; border: 1px solid var(--st-border-color);
   border-radius: var(--st-button-radius);
   background: transparent; color: inherit; font: inherit; font-size: .93rem; cursor: pointer;
-  white-space: nowrap; min-width: 6rem; }
+  white-space: nowrap; width: 100%; }
 button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }
 """
 _COPY = """
@@ -83,6 +84,19 @@ def followed() -> tuple[str, dict[str, list[str]]] | None:
     if not isinstance(clicked, dict):
         return None
     return str(clicked.get("page", "")), parse_qs(str(clicked.get("query", "")))
+
+
+def inside(part: str) -> str:
+    """Classes of an `anchor` that changes one part of a page only (see app/part.py), which obeys it by itself."""
+    return f"sl-in-{part}"
+
+
+def followed_inside(part: str) -> dict[str, str] | None:
+    """Called in that part: the parameters of its link that was just clicked; None if none was."""
+    clicked = _component("follow")(key=f"follow_{part}", data={"part": part}, on_go_change=lambda: None).go
+    if not isinstance(clicked, dict):
+        return None
+    return {name: values[-1] for name, values in parse_qs(str(clicked.get("query", ""))).items()}
 
 
 def go(page: str, /, **query: str) -> NoReturn:

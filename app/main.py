@@ -12,6 +12,7 @@ from pathlib import Path
 if str(Path(__file__).parents[1]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parents[1]))  # so that `app` is a package wherever the folder was installed
 
-from app import frame, routes
+from app import collector, frame, routes
 
 frame.show(routes.routes())
+collector.settle()

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MODELS_KEPT = 2  # language models in memory at a time, whatever the number of visitors
 DICTIONARIES_KEPT = 4
+HARVEST_GONE = (
+    "They say in which precision the model computes. Put the folder back, or write where it is now into the run's "
+    "config.yaml, after activations."
+)
 
 _loading = threading.Lock()  # one at a time: two at once would each find the memory free that only one can have
 
@@ -33,11 +37,13 @@ def language_model(run: Run) -> LanguageModel:
     """The model that the run's dictionary was trained on, checked to be that one.
 
     Raises:
-        NothingToShowError: it isn't there, doesn't fit into memory, or isn't the one the dictionary was trained on.
+        NothingToShowError: it isn't there, doesn't fit into memory, or isn't the one the dictionary was trained on; or
+            the activations that the run was trained on are gone, which say in which precision it computes.
     """
     weights = dictionary(run)
-    with _sentence("The language model can't be used", _advice(weights.model_name)):
+    with _sentence("The run's settings can't be read", HARVEST_GONE):
         dtype = _dtype(str(run.paths.root), _stamps([run.paths.config]))
+    with _sentence("The language model can't be used", _advice(weights.model_name)):
         model = _load_model(weights.model_name, _model_stamp(weights.model_name), dtype)
         _check(run, weights, model)
     return model

@@ -38,6 +38,12 @@ def percent(share: float | None) -> str:
     return f"{value:.1e}%"
 
 
+def signed(value: float, digits: int) -> str:
+    """A difference with its sign; what rounds to 0 has none."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
 def counted(value: int) -> str:
     """A count in the house's own notation: 512, 24.6k, 1.2M."""
     for limit, letter in ((10**9, "B"), (10**6, "M"), (10**4, "k")):

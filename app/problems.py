@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 
+import duckdb
 import streamlit as st
+
+from saelab.errors import UserError
 
 
 class NothingToShowError(Exception):
@@ -25,3 +31,20 @@ def empty_state(title: str, sentence: str, command: str | None = None) -> None:
     """A quiet box in the place of what would be here. All text is escaped."""
     code = f"<p><code>{escape(command)}</code></p>" if command else ""
     st.html(f'<div class="sl-empty" role="status"><h3>{escape(title)}</h3><p>{escape(sentence)}</p>{code}</div>')
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Say in a sentence why `what` can't be shown, in its place, whatever went wrong inside."""
+    try:
+        yield
+    except NothingToShowError as problem:
+        empty_state(problem.title, problem.sentence, problem.command)
+    except UserError as problem:
+        empty_state("This can't be read", str(problem))
+    except (OSError, duckdb.Error) as problem:  # a run that is being rewritten or has just been deleted
+        logging.warning("while showing %s: %s", what, problem)
+        empty_state("This run changed while it was being read", "Reload the page; if it stays, index the run again.")
+    except Exception:
+        logging.exception("while showing %s", what)
+        empty_state("This page failed", "That is a fault in saelab; the terminal that runs `saelab browse` says more.")

@@ -19,6 +19,7 @@ from saelab.disk.layout import DictionaryPaths
 from saelab.errors import UserError
 from saelab.evaluation.report import FidelityReport, Report, SavedReport, SparsityReport, load_report
 from saelab.evaluation.reports import REPORTS, AnyReport
+from saelab.evaluation.together.report import TogetherReport
 from saelab.features.index import FeatureIndex
 from saelab.features.schema import summary_path
 
@@ -65,7 +66,7 @@ def n_live(run: Run) -> int:
     return _n_live(feature_index(run), index_stamp(run))
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _n_live(_index: FeatureIndex, stamp: str) -> int:
     return int((_index.latents()["n_active"].to_numpy() > 0).sum())
 
@@ -117,6 +118,11 @@ def sparsity_if_readable(run: Run) -> SparsityReport | None:
 def report(run: Run, suite: str) -> AnyReport | None:
     """The report of any suite; None when it has not been made."""
     return _report(REPORTS[cast("Suite", suite)], run.paths.report(suite))
+
+
+def together(run: Run) -> TogetherReport | None:
+    """The report of this run's and other dictionaries in one pass; None when it has not been made."""
+    return _report(TogetherReport, run.paths.report("together"))
 
 
 def is_of_earlier_weights(run: Run, report: Report) -> bool:

@@ -1,6 +1,7 @@
 """Start the app's server: `python app/serve.py [streamlit options] -- FOLDER...`.
 
-The libraries that pages need are loaded before the server says that it is healthy, not while the first visitor waits.
+The pages and the libraries that they need are loaded before the server says that it is healthy, not while the first
+visitor waits.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import duckdb  # noqa: F401
-import numpy  # noqa: F401
-import plotly.graph_objects  # noqa: F401
-import pyarrow  # noqa: F401
+import pandas  # noqa: F401 (pyarrow loads it for the first array that it hands over)
 from streamlit.web.cli import main
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as in main.py
+
+from app import routes  # noqa: F401
 
 if __name__ == "__main__":
     sys.argv = ["streamlit", "run", str(Path(__file__).with_name("main.py")), *sys.argv[1:]]

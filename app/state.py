@@ -13,7 +13,7 @@ from app.workspace import Run, Workspace, open_workspace
 RUN, LATENT = "run", "latent"
 
 
-@st.cache_data(ttl=3, show_spinner=False)
+@st.cache_resource(ttl=3, show_spinner=False)
 def _workspace(folders: tuple[str, ...]) -> Workspace:
     return open_workspace(Path(folder) for folder in folders)
 

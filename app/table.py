@@ -56,21 +56,32 @@ class Page:
     def rows(self) -> slice:
         return slice(self.number * self.size, (self.number + 1) * self.size)
 
-    def pager(self, page: str, query: Mapping[str, str]) -> str:
-        """Which rows these are, and links to those before and after."""
+    def pager(self, page: str, query: Mapping[str, str], classes: str = "") -> str:
+        """Which rows these are, and links to those before and after, with these CSS classes."""
         last = max(self.total - 1, 0) // self.size
         first, end = self.rows.start + 1, min(self.rows.stop, self.total)
         steps = [("← Back", self.number - 1, self.number > 0), ("More →", self.number + 1, self.number < last)]
-        parts = [links.anchor(name, page, **{**query, "page": str(to)}) for name, to, possible in steps if possible]
+        parts = [
+            links.anchor(name, page, classes, **{**query, "page": str(to)}) for name, to, possible in steps if possible
+        ]
         shown = f'<span class="sl-faint">{first:,}–{end:,} of {self.total:,}</span>'
         return f'<div class="sl-pager">{shown}{"".join(parts)}</div>'
 
 
 def table(
-    page: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], order: Order, query: Mapping[str, str]
+    page: str,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    order: Order,
+    query: Mapping[str, str],
+    classes: str = "",
 ) -> str:
-    """The table; `rows` hold one cell of HTML per column, `query` is the address without the order."""
-    head = "".join(_heading(page, column, order, query) for column in columns)
+    """The table; `rows` hold one cell of HTML per column, `query` is the address without the order.
+
+    Args:
+        classes: CSS classes of the links in the headings.
+    """
+    head = "".join(_heading(page, column, order, query, classes) for column in columns)
     body = "".join(f"<tr>{_cells(columns, row)}</tr>" for row in rows)
     inner = f'<table class="sl-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="sl-scroll">{inner}</div>'
@@ -84,7 +95,7 @@ def _cells(columns: Sequence[Column], row: Sequence[str]) -> str:
     )
 
 
-def _heading(page: str, column: Column, order: Order, query: Mapping[str, str]) -> str:
+def _heading(page: str, column: Column, order: Order, query: Mapping[str, str], classes: str) -> str:
     attributes = f' title="{escape(column.help)}"' + (' class="sl-number"' if column.is_number else "")
     if not column.sortable:
         return f"<th{attributes}>{column.heading}</th>"
@@ -92,4 +103,4 @@ def _heading(page: str, column: Column, order: Order, query: Mapping[str, str]) 
     down = not order.descending if is_sorted else column.largest_first
     arrow = (" ↓" if order.descending else " ↑") if is_sorted else ""
     target = {**query, "sort": column.name, "order": "down" if down else "up", "page": None}
-    return f"<th{attributes}>{links.anchor(column.heading + arrow, page, **target)}</th>"
+    return f"<th{attributes}>{links.anchor(column.heading + arrow, page, classes, **target)}</th>"

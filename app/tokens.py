@@ -12,7 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from app.notation import signed
+
 NEWLINE, TAB, SPACE, NOTHING = "↵", "⇥", "␣", "∅"
+SPECIAL = re.compile(r"<\|.+\|>|</?s>|<(?:bos|eos|pad|unk|mask)>")  # GPT's and SentencePiece's
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def in_text(token: str) -> str:
     """A token as part of running text: its leading space is a space, a newline is an arrow. Escaped."""
     if not token.strip(" "):
         return _faint(SPACE * len(token)) or NOTHING
-    if re.fullmatch(r"<\|.+\|>", token):  # <|endoftext|> and its like: there for the model, a distraction for readers
+    if SPECIAL.fullmatch(token):  # there for the model, a distraction for readers
         return f'<i class="sl-special">{escape(token)}</i>'
     return escape(_spell_out(token))
 
@@ -81,12 +84,14 @@ def _token(token: ShownToken, maximum: float, tips: bool) -> str:
     # A word's leading space stays outside the colour: it would hang at the end of the line before.
     word = token.text.lstrip(" ") or token.text
     space = token.text[: len(token.text) - len(word)]
-    return f'{space}<span class="{classes}"{style}{tip}>{in_text(word)}</span>'
+    # A lone space is drawn where the latent is active on it; elsewhere it would only tear the text apart.
+    inner = in_text(word) if strength or token.is_peak or word.strip(" ") or not word else word
+    return f'{space}<span class="{classes}"{style}{tip}>{inner}</span>'
 
 
 def _numbers(token: ShownToken) -> str:
     loss = f" · next-token loss {token.loss:.2f} nats" if token.loss is not None else ""
-    effect = f"\nwithout this latent {token.effect:+.3f} nats" if token.effect is not None else ""
+    effect = f"\nwithout this latent {signed(token.effect, 3)} nats" if token.effect is not None else ""
     return f"{quoted(token.text)} · activation {token.value:.3f}{loss}{effect}"
 
 

@@ -3,6 +3,7 @@
     python benchmarks/app.py                                # generated: 512 and 131,072 latents, 50 runs each
     python benchmarks/app.py --sizes 24576                  # another size
     python benchmarks/app.py --run artifacts/runs/demo      # a real run, alone
+    python benchmarks/app.py --pages Dictionary Search      # only pages whose names start so
 
 Generated dictionaries are random ones of the bundled model's width, so that the Prompt and Steer pages compute what
 they would for a real one. *Open*: from navigation until the page's main content stands, with a warm browser cache but
@@ -41,11 +42,12 @@ FLAGS = (
     "--disable-sync", "--disable-quic",
 )  # fmt: skip
 MAIN = "[data-testid=stMain]"
-CHANGED = """([selector, before]) => {
+SEEN = "element => element.innerText + (element.dataset.drawn ?? '')"  # of the map: what its canvas shows
+CHANGED = f"""([selector, before]) => {{
   const found = document.querySelector(selector);
   const idle = document.querySelector('[data-test-script-state="notRunning"]');
-  return found && found.innerText !== before && idle ? performance.now() : false;
-}"""
+  return found && ({SEEN})(found) !== before && idle ? performance.now() : false;
+}}"""
 SITE, K = "blocks.2.resid_post", 16
 OTHERS = 49  # small runs beside the one that is measured
 TEXTS = ("The girl found a red ball in the park .", "The dog ran to the tree and the boy said hello .")
@@ -104,7 +106,7 @@ PAGES = (
     Opened("Dictionary", f"?run={RUN}", ".sl-tiles", (
         Step("sort all latents", sort("Largest", "Density"), ".sl-table"),
         Step("filter all latents", fill("Fires on, promotes, label, or name", "said", "")),
-        Step("colour the map", choose("Best label", "Density")),
+        Step("colour the map", choose("Best label", "Density"), "[data-drawn]"),
     )),
     Opened("Latent", f"latent?run={RUN}&latent=3", ".sl-row p", (
         Step("next latent", lambda page, _: page.keyboard.press("ArrowRight"), "h1"),
@@ -120,9 +122,11 @@ PAGES = (
     Opened("Prompt", f"prompt?run={RUN}&text={TEXTS[0]}", ".sl-strip", (
         Step("another token", token),
         Step("another text", fill("Text", *reversed(TEXTS), key="Control+Enter")),
+        Step("a text nobody read", fill("Text", *(f"{n} {TEXTS[n % 2]}" for n in range(99)), key="Control+Enter")),
     )),
-    Opened("Steer", f"steer?run={RUN}&latents=3&prompt={TEXTS[0]}", ".js-plotly-plot", (
+    Opened("Steer", f"steer?run={RUN}&latents=3&prompt={TEXTS[0]}", ".sl-curves", (
         Step("another strength", fill("Strengths", "1, 3", "1, 2, 4")),
+        Step("a strength nobody tried", fill("Strengths", *(f"1, {n / 8}" for n in range(9, 99)))),
     )),
     Opened("Evaluations", "evaluations?suite=fidelity", ".sl-report", (
         Step("another suite", choose("Sparsity (50)", "Fidelity (50)")),
@@ -135,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 131_072], metavar="LATENTS")
     parser.add_argument("--run", type=Path, help="a run directory to measure instead of generated ones")
+    parser.add_argument("--pages", nargs="+", default=[""], metavar="NAME", help="only pages whose names start so")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--json", type=Path, help="write the times (ms) to this file")
     arguments = parser.parse_args()
@@ -144,7 +149,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=_chromium(), args=list(FLAGS))
         for title, folder in _folders(arguments.run, arguments.sizes):
             with serve([folder]) as (url, server):
-                columns[title] = measure(browser, url, arguments.repeats, arguments.run is not None)
+                columns[title] = measure(
+                    browser, url, arguments.repeats, tuple(arguments.pages), arguments.run is not None
+                )
                 memory[title] = psutil.Process(server.pid).memory_info().rss / 2**30
         browser.close()
     print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {arguments.repeats} repeats, ms\n")
@@ -154,14 +161,14 @@ def main() -> None:
         arguments.json.write_text(json.dumps({"load": os.getloadavg()[0], "ms": columns, "GiB": memory}, indent=1))
 
 
-def measure(browser: Browser, url: str, repeats: int, is_real: bool) -> dict[str, list[float]]:
-    """Milliseconds by what was done; what a run does not have is left out."""
+def measure(browser: Browser, url: str, repeats: int, pages: tuple[str, ...], is_real: bool) -> dict[str, list[float]]:
+    """Milliseconds by what was done on the pages whose names start so; what a run does not have is left out."""
     times: dict[str, list[float]] = {}
     times["a new visitor: first paint"], times["a new visitor: numbers of the Dictionary page"] = map(
         list, zip(*[_first_visit(browser, url) for _ in range(max(repeats // 2, 1))], strict=True)
     )
     context = browser.new_context(viewport={"width": 1440, "height": 900})
-    for opened in PAGES:
+    for opened in (opened for opened in PAGES if opened.name.startswith(pages)):
         address = f"{url}/{opened.address.replace(f'run={RUN}', '') if is_real else opened.address}"
         if is_real and opened.name.startswith(("Runs", "Evaluations")):
             continue
@@ -233,7 +240,7 @@ def interaction(page: Page, step: Step, n: int) -> float:
           for (const kind of ['keydown', 'click']) addEventListener(kind, note, { capture: true });
         }"""
     )
-    before = page.locator(step.selector).first.inner_text()
+    before = page.locator(step.selector).first.evaluate(SEEN)
     step.act(page, n)
     ended = float(page.wait_for_function(CHANGED, arg=[step.selector, before], polling="raf").json_value())
     taken = ended - float(page.evaluate("() => window.started"))

@@ -71,7 +71,7 @@ def shots(run: str, latent: int, steered: str, has_judgement: bool) -> list[Shot
         Shot("runs", "runs", ".sl-table"),
         Shot("dictionary", address(""), ".sl-table"),
         Shot("dictionary-spread", address(""), ".js-plotly-plot", at("How firing is spread")),
-        Shot("dictionary-map", address("", colour="label"), ".js-plotly-plot", at("Map of decoder directions")),
+        Shot("dictionary-map", address("", colour="label"), "[data-drawn]", at("Map of decoder directions")),
         Shot("latent", address("latent", latent=latent), ".js-plotly-plot"),
         Shot("search", address("search", q="said"), ".sl-bars"),
         Shot(

@@ -28,7 +28,7 @@ def budgets(config: dict[str, Any], metrics: Sequence[dict[str, Any]], ranks: Se
     if not k or not d_sae or allocation.get("kind") == "group":
         return None
     if allocation.get("kind") != "feature":
-        return Budgets([k / d_sae] * len(ranks), f"k / F = {k:,} / {d_sae:,}, were all alike")
+        return Budgets([k / d_sae] * len(ranks), f"k / F = {k:,} / {d_sae:,}, the same for all latents")
     if allocation.get("budgets") == "uniform":
         return Budgets([k / d_sae] * len(ranks), f"the budget m_i / B of every latent, k / F = {k:,} / {d_sae:,}")
     law = _law(allocation, metrics)

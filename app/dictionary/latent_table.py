@@ -6,6 +6,7 @@ Sorting and paging are links and filters are bound to the address, so it holds w
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from html import escape
 from typing import Any, Final
 
@@ -17,10 +18,12 @@ import streamlit as st
 from app import links, naming, reading, tokens
 from app.dictionary.latent_filter import STATISTICS, WORKING, Bounds, Filter
 from app.notation import percent, short
+from app.part import follow, part
 from app.table import Column, Order, Page, table
 from app.workspace import Run
 from saelab.features.index import FeatureIndex
 
+PART: Final = "latents"
 ROWS: Final = 25
 FIND, WHICH = "find", "which"  # in the address, as are sort, order, page and the bounds of statistics
 NEVER = "never"
@@ -40,32 +43,41 @@ COLUMNS = (
 )
 
 
-def latent_table(run: Run, index: FeatureIndex) -> None:
+@part
+def latent_table(run: Run) -> None:
     """The section of the overview."""
+    follow(PART, ("sort", "order", "page"))
+    index = reading.feature_index(run)
     st.subheader("All latents")
     report = reading.sparsity_if_readable(run)
     law = report.metrics.zipf if report is not None else None
-    wanted, download = _controls(has_law=law is not None)
+    has_labels = bool(reading.labels(run))
+    wanted, download = _controls(law is not None, has_labels)
     query = {**st.query_params.to_dict(), "run": run.name}
-    order = Order.from_address(query, COLUMNS, "density")
-    found = wanted.select(index, order, law, naming.names(run))
+    columns = COLUMNS if has_labels else COLUMNS[:-1]
+    order = Order.from_address(query, columns, "density")
+    names = naming.names(run)
+    found = wanted.select(index, order, law, names)
     with download:
         _downloads(found, index, run)
     if not found.num_rows:
         st.caption("No latent matches. Shorten the word, or widen the ranges.")
         return
     page = Page.from_address(query, found.num_rows, ROWS)
-    rows = [_row(row, index.vocabulary, run) for row in found.slice(page.rows.start, ROWS).to_pylist()]
-    st.html(table(links.OVERVIEW, COLUMNS, rows, order, query) + page.pager(links.OVERVIEW, query))
+    shown = found.slice(page.rows.start, ROWS).to_pylist()
+    rows = [_row(row, index, run, names)[: len(columns)] for row in shown]
+    here = links.inside(PART)
+    st.html(table(links.OVERVIEW, columns, rows, order, query, here) + page.pager(links.OVERVIEW, query, here))
 
 
-def _controls(has_law: bool) -> tuple[Filter, Any]:
+def _controls(has_law: bool, has_labels: bool) -> tuple[Filter, Any]:
     """The filter, and the place for the downloads beside its controls."""
     words, densities, working, more, download = st.columns(
-        [2, 2, 1.1, 1, 1.1], vertical_alignment="bottom", gap="medium"
+        [2, 1.8, 1.1, 1.25, 1.1], vertical_alignment="bottom", gap="medium"
     )
+    title = "Fires on, promotes, label, or name" if has_labels else "Fires on, promotes, or name"
     find = words.text_input(
-        "Fires on, promotes, label, or name", key=FIND, bind="query-params", placeholder="a word, as in: said",
+        title, key=FIND, bind="query-params", placeholder="a word, as in: said",
         on_change=_first_page,
     )  # fmt: skip
     low, high = densities.select_slider(
@@ -77,14 +89,14 @@ def _controls(has_law: bool) -> tuple[Filter, Any]:
     )
     bounds = {"density": (DENSITIES[low], DENSITIES[high])} if (low, high) != (NEVER, "always") else {}
     with more.popover("More filters", width="stretch"):
-        bounds |= _bounds()
+        bounds |= _bounds({name: title for name, title in STATISTICS.items() if name != "f1" or has_labels})
     return Filter(find, which, bounds), download
 
 
-def _bounds() -> Bounds:
-    """Ranges of the other statistics; an end that is left empty is open."""
+def _bounds(statistics: Mapping[str, str]) -> Bounds:
+    """Ranges of statistics, {column: title}; an end that is left empty is open."""
     found: dict[str, tuple[float, float]] = {}
-    for name, title in STATISTICS.items():
+    for name, title in statistics.items():
         left, right = st.columns(2)
         low, high = (
             column.number_input(
@@ -137,10 +149,10 @@ def _spelled_out(found: pa.Table, vocabulary: list[str]) -> pa.Table:
     return found
 
 
-def _row(row: dict[str, Any], vocabulary: list[str], run: Run) -> tuple[str, ...]:
-    top, promoted, label = row["top_token"], row["promoted"], row["label"]
+def _row(row: dict[str, Any], index: FeatureIndex, run: Run, names: Mapping[int, str]) -> tuple[str, ...]:
+    top, promoted, label, vocabulary = row["top_token"], row["promoted"], row["label"], index.vocabulary
     return (
-        _number(run, row["latent"]),
+        _number(run, row["latent"], names.get(row["latent"]) or naming.meaning(index, row["latent"])),
         f'{tokens.chip(vocabulary[top])} <span class="sl-faint">{percent(row["top_token_share"])}</span>'
         if top is not None
         else '<span class="sl-faint">never fired</span>',
@@ -153,7 +165,6 @@ def _row(row: dict[str, Any], vocabulary: list[str], run: Run) -> tuple[str, ...
     )
 
 
-def _number(run: Run, latent: int) -> str:
-    name = naming.called(run, latent)
+def _number(run: Run, latent: int, name: str | None) -> str:
     given = f' <span class="sl-given">{escape(name)}</span>' if name is not None else ""
     return links.anchor(f"{latent}{given}", links.LATENT, run=run.name, latent=latent)

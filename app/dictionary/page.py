@@ -45,9 +45,9 @@ def show() -> None:
         empty_state(problem.title, problem.sentence, problem.command)
     else:
         starting_points(run, index)
-        latent_table(run, index)
+        latent_table(run)
         spread(run, index)
-        decoder_map(run, index)
+        decoder_map(run)
     if not run.is_training:
         training_curves(run)
 

@@ -7,6 +7,7 @@ whose activation sits almost wholly on one word, mostly on one, and on several, 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -25,7 +26,7 @@ SHARES = ((0.8, 1.0), (0.5, 0.8), (0.25, 0.5))  # of the summed activation, on o
 WORDS = 3  # named on a card
 LEAST_ACTIVE = 20  # tokens; below that a pattern can't be told from chance
 RARE_ENOUGH = 0.03  # density; what fires on every thirtieth token seldom has one meaning
-BEFORE, AFTER = 9, 4  # tokens around the peak
+BEFORE, AFTER = 45, 20  # characters around the peak, at least: tokens may be words or single letters
 PASSAGES = 2
 
 
@@ -45,7 +46,7 @@ def starting_points(run: Run, index: FeatureIndex) -> None:
         st.html(html)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _cards(_run: Run, _index: FeatureIndex, stamp: str, names: tuple[tuple[int, str], ...]) -> str:
     cards = "".join(_card(_run, _index, point) for point in choose(_index))
     return f'<div class="sl-cards">{cards}</div>' if cards else ""
@@ -106,7 +107,19 @@ def _card(run: Run, index: FeatureIndex, point: StartingPoint) -> str:
 
 
 def _glimpse(index: FeatureIndex, example: Example, maximum: float) -> str:
-    first = max(example.focus - BEFORE, 0)
-    part = range(first, min(example.focus + AFTER + 1, len(example.tokens)))
-    shown = [ShownToken(index.vocabulary[example.tokens[i]], float(example.values[i])) for i in part]
+    words = [index.vocabulary[id_] for id_ in example.tokens]
+    first = example.focus - _enough(reversed(words[: example.focus]), BEFORE)
+    last = example.focus + _enough(words[example.focus + 1 :], AFTER)
+    shown = [ShownToken(words[i], float(example.values[i])) for i in range(first, last + 1)]
     return tokens.passage(shown, maximum, tips=False)
+
+
+def _enough(words: Iterable[str], characters: int) -> int:
+    """How many of the words it takes to have so many characters; all where they have fewer."""
+    count = 0
+    for word in words:
+        if characters <= 0:
+            break
+        characters -= len(word)
+        count += 1
+    return count

@@ -74,7 +74,7 @@ def _named(runs: list[Run]) -> str:
     return runs[0].name + (f" and {others} more" if others else "")
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
+@st.cache_resource(max_entries=512, show_spinner=False)
 def _digest(path: str, stamp: int) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 

@@ -8,16 +8,19 @@ from collections.abc import Iterable, Mapping
 import streamlit as st
 
 from app import address, reading, state
-from app.evaluations import judged, parts
+from app.evaluations import judged, parts, together
 from app.notation import plain
 from app.problems import NothingToShowError, empty_state
 from app.workspace import IOI, Run, Workspace
 from saelab.errors import UserError
 from saelab.evaluation import sections
+from saelab.evaluation.page import Part
 from saelab.evaluation.reports import REPORTS, AnyReport
 
 SUITE, RUNS = "suite", "runs"  # in the address
+TOGETHER = "together"  # not a suite, but a report of several dictionaries in one pass
 FIRST = 8  # dictionaries side by side, unless more are asked for
+PREPARED = 16  # sets of reports whose tables and figures are kept; a few hundred kilobytes each
 
 
 def show() -> None:
@@ -26,7 +29,7 @@ def show() -> None:
     if not found.runs and not found.judged:
         raise NothingToShowError("No runs here yet", "Make a first dictionary.", "saelab demo")
     st.title("Evaluations", anchor=False)
-    suites = [*REPORTS, IOI]
+    suites = [*REPORTS, TOGETHER, IOI]
     made = {suite: _having(found, suite) for suite in suites}
     suite = _suite(made)
     if suite == IOI:
@@ -34,13 +37,23 @@ def show() -> None:
         return
     chosen = _chosen(found, made[suite])
     if not chosen:
-        command = f"saelab evaluate {_example(found)} --suite {suite}"
+        how = "RUN --together" if suite == TOGETHER else f"--suite {suite}"
+        command = f"saelab evaluate {_example(found)} {how}"
         empty_state("Nothing measured yet", f"None of the dictionaries chosen has a {suite} report.", command)
+        return
+    if suite == TOGETHER:
+        together.show(chosen)
         return
     reports = _read(chosen, suite)
     if reports:
-        # All but the first heading, which says what the control above says already.
-        parts.show(itertools.islice(sections.of_suite(reports), 1, None), suite)
+        key = "\n".join(f"{name} {reading.stamp(found.runs[name].paths.report(suite))}" for name in reports)
+        parts.show(_parts(reports, suite, key), suite)
+        if len(reports) > 1:
+            command = " ".join(["saelab compare", *(str(found.runs[name].paths.root) for name in reports)])
+            st.caption("Are the differences more than chance? Paired over documents, and at the same L0:")
+            st.code(command, language="bash", wrap_lines=True)
+        with st.expander("Settings and definitions"):
+            parts.show(_settings(reports, suite, key), f"{suite}-settings")
 
 
 def _suite(made: Mapping[str, list[str]]) -> str:
@@ -86,9 +99,9 @@ def first_in_line(found: Workspace, having: list[str], current: str | None) -> l
     return sorted(having, key=lambda name: (name != current, sites[name] != here, name))[:FIRST]
 
 
-def _read(runs: Iterable[Run], suite: str) -> list[AnyReport]:
-    """The reports, under the names of their runs here; a damaged one is a sentence, and the others are shown."""
-    reports: list[AnyReport] = []
+def _read(runs: Iterable[Run], suite: str) -> dict[str, AnyReport]:
+    """The reports by name of their run; a damaged one is a sentence, and the others are shown."""
+    reports: dict[str, AnyReport] = {}
     for run in runs:
         try:
             report = reading.report(run, suite)
@@ -97,12 +110,25 @@ def _read(runs: Iterable[Run], suite: str) -> list[AnyReport]:
             continue
         if report is None:
             continue
-        reports.append(report.model_copy(update={"about": report.about.model_copy(update={"dictionary": run.name})}))
+        reports[run.name] = report
         if reading.is_of_earlier_weights(run, report):
             st.caption(
                 f":red[{plain(run.name)} was changed after it was evaluated: its numbers are of earlier weights.]"
             )
     return reports
+
+
+@st.cache_resource(max_entries=PREPARED, show_spinner=False)
+def _parts(_reports: Mapping[str, AnyReport], suite: str, key: str) -> list[Part]:
+    """What the suite's section shows, but for its heading, which the control above says already."""
+    return list(itertools.islice(sections.of_suite(sections.named(_reports)), 1, None))
+
+
+@st.cache_resource(max_entries=PREPARED, show_spinner=False)
+def _settings(_reports: Mapping[str, AnyReport], suite: str, key: str) -> list[Part]:
+    """On what and how it was measured, and what every number means."""
+    reports = sections.named(_reports)
+    return [sections.dictionaries(reports), *sections.settings(reports), *sections.definitions(reports)]
 
 
 def _example(found: Workspace) -> str:

@@ -60,7 +60,8 @@ def table(part: Table) -> str:
     )
     body = "".join(_row(row, kinds) for row in rows)
     title = f'<h4 class="sl-title">{escape(part.title)}</h4>' if part.title else ""
-    notes = "".join(f'<p class="sl-said sl-faint">{escape(line)}</p>' for line in part.caption)
+    notes = "".join(f'<p class="sl-said sl-bad">{escape(line)}</p>' for line in part.warnings)
+    notes += "".join(f'<p class="sl-said sl-faint">{escape(line)}</p>' for line in part.caption)
     return (
         f'{title}<div class="sl-scroll"><table class="sl-table sl-report"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{notes}"

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app import links, tokens
-from app.notation import short
+from app.notation import short, signed
 from app.tokens import ShownToken
 from saelab.features.index import Example, FeatureIndex, LatentStatistics
 
@@ -52,7 +52,7 @@ def _keep_tab() -> None:
 def _more(example: Example, is_open: bool) -> str:
     """A link that shows the example's whole row, or closes it again."""
     here = {**st.query_params.to_dict(), OPEN: None if is_open else example.token}
-    return f"<br>{links.anchor('less text' if is_open else 'more text', links.LATENT, **here)}"
+    return links.anchor("less text" if is_open else "more text", links.LATENT, **here)
 
 
 def whole_row(index: FeatureIndex, latent: int, example: Example) -> tuple[Example, Sequence[float]]:
@@ -78,21 +78,23 @@ def example_rows(
 
     Args:
         whole: by token, examples to be shown in another width, with the losses on it.
-        more: HTML below an example's place.
+        more: HTML beside an example's value.
     """
     losses: list[Sequence[float]] = [loss.tolist() for loss in index.losses(chosen)]  # of all examples in one read
     shown = [(whole or {}).get(example.token, (example, loss)) for example, loss in zip(chosen, losses, strict=True)]
     return tokens.rows(
-        [(_meta(index, example) + more(example), _passage(index, example, loss, maximum)) for example, loss in shown]
+        [(_meta(index, example, more(example)), _passage(index, example, loss, maximum)) for example, loss in shown]
     )
 
 
-def _meta(index: FeatureIndex, example: Example) -> str:
+def _meta(index: FeatureIndex, example: Example, more: str) -> str:
     position = example.token % index.summary["context"]
     effect = ""
     if example.effect is not None:
-        effect = f'<span data-tip="{EFFECT}" tabindex="0">loss without it {example.effect:+.2f}</span><br>'
-    return f"<b>{short(example.value)}</b>{effect}document {example.document:,}<br>position {position:,}"
+        effect = f'<span data-tip="{EFFECT}" tabindex="0">loss without it {signed(example.effect, 2)}</span><br>'
+    first = f'<div class="sl-first"><b>{short(example.value)}</b>{more}</div>'
+    place = f'<span data-tip="document {example.document:,}, position {position:,} in its context">'
+    return f"{first}{effect}{place}doc {example.document:,} · pos {position:,}</span>"
 
 
 def _passage(index: FeatureIndex, example: Example, losses: Iterable[float], maximum: float) -> str:

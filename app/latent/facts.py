@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app import blocks
-from app.notation import percent, short
+from app.notation import percent, short, signed
 from saelab.features.index import Example, FeatureIndex, LatentStatistics
 
 
@@ -20,6 +20,6 @@ def facts(index: FeatureIndex, statistics: LatentStatistics, examples: Sequence[
     effects = [example.effect for example in examples if example.effect is not None]
     if effects:
         mean = sum(effects) / len(effects)
-        known.append(("loss without it", f"{mean:+.3f} nats, mean of {len(effects)} top examples"))
+        known.append(("loss without it", f"{signed(mean, 3)} nats, mean of {len(effects)} top examples"))
     best = index.labels(statistics.latent)[:1]
     return blocks.facts(known + [("best label", f"{label.label} (F1 {label.f1:.2f})") for label in best])

@@ -7,7 +7,7 @@ from html import escape
 
 import streamlit as st
 
-from app import blocks, figures, links, naming, reading
+from app import blocks, figures, latent_names
 from app.blocks import Bar
 from app.notation import percent
 from app.tokens import alone
@@ -100,9 +100,4 @@ def relatives(index: FeatureIndex, latent: int, link: Callable[[int], str]) -> s
 
 def latent_link(run: Run, number: int) -> str:
     """A link to a latent: its number, and its name or the token that carries most of it."""
-    name, word = naming.called(run, number), reading.top_tokens(run).get(number)
-    if name is not None:
-        aside = f' <span class="sl-given">{escape(name)}</span>'
-    else:
-        aside = f' <span class="sl-faint">{alone(word)}</span>' if word is not None else ""
-    return links.anchor(f"{number}{aside}", links.LATENT, run=run.name, latent=number)
+    return latent_names.linked(run, number)

@@ -6,8 +6,9 @@ import streamlit as st
 
 from app import address, links
 from app.cells import bar, signed_bar
-from app.latent_names import linked
+from app.latent_names import linker
 from app.notation import short
+from app.prompt.panel import PART
 from app.prompt.prompts import Prompt
 from app.table import Column, Order, table
 from app.tokens import alone
@@ -44,11 +45,12 @@ def comparison(run: Run, one: Prompt, other: Prompt, one_place: int, other_place
     )
     full = max(max(item.one, item.other) for item in found)
     query = st.query_params.to_dict()
+    link = linker(run)
     rows = [
         (
-            linked(run, item.latent), bar("mass", item.one / full, short(item.one)),
+            link(item.latent), bar("mass", item.one / full, short(item.one)),
             bar("mass", item.other / full, short(item.other)), signed_bar(item.other - item.one, full, "+.2f"),
-            links.anchor("show", links.PROMPT, **{**query, "colour": "latent", "of": item.latent}),
+            links.anchor("show", links.PROMPT, links.inside(PART), **{**query, "colour": "latent", "of": item.latent}),
         )
         for item in found
     ]  # fmt: skip

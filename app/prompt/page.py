@@ -8,11 +8,12 @@ import streamlit as st
 
 from app import address, blocks, links, state
 from app.notation import percent, short
+from app.part import follow, part
 from app.problems import empty_state
 from app.prompt import prompts
 from app.prompt.comparison import comparison
 from app.prompt.measure import MEASURES, Measure, cells
-from app.prompt.panel import AT, TOWARD, panel
+from app.prompt.panel import AT, PART, TOWARD, panel
 from app.prompt.prompts import LONGEST, Prompt
 from app.prompt.tokens import REASONS, scale, strip
 from app.workspace import Run
@@ -26,11 +27,18 @@ def show() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("Prompt", anchor=False, width="stretch")
         links.copy_button()
-    text, other = _texts()
-    if not text.strip():
+    texts = _texts()
+    if texts[0].strip():
+        prompt(run, [text for text in texts if text.strip()])
+    else:
         _offer(run)
-        return
-    shown = [prompts.prompt(run, each) for each in (text, other) if each.strip()]
+
+
+@part
+def prompt(run: Run, texts: list[str]) -> None:
+    """All that is said of one text or two, drawn again alone at every click."""
+    follow(PART, (AT, OTHER_AT, TOWARD, COLOUR, OF, "sort", "order"))
+    shown = [prompts.prompt(run, text) for text in texts]
     measure = _measure(run, shown)
     if len(shown) == 2:
         places = _place(shown[0], AT), _place(shown[1], OTHER_AT)
@@ -112,10 +120,9 @@ def _place(shown: Prompt, name: str) -> int:
 
 def _text(shown: Prompt, place: int, name: str, measure: Measure, together: list[Prompt]) -> None:
     """The tokens, what is left out of them, and the numbers of the whole text."""
-    query = st.query_params.to_dict()
-    st.html(
-        strip(cells(shown, place, measure, {**query, "toward": None}, name), measure.maximum(together), links.PROMPT)
-    )
+    query = {**st.query_params.to_dict(), TOWARD: None}
+    tokens = cells(shown, place, measure, query, name)
+    st.html(strip(tokens, measure.maximum(together), links.PROMPT, links.inside(PART)))
     tiles = _tiles(shown)
     if len(together) == 1:
         st.html(blocks.tiles(tiles))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import address, blocks, links, model
 from app.cells import bar, signed_bar
-from app.latent_names import linked
+from app.latent_names import linker
 from app.next_tokens import Chance, chances
 from app.notation import percent, plain, short
 from app.prompt import prompts
@@ -21,6 +21,7 @@ from app.workspace import Run
 from saelab.errors import UserError
 
 AT, TOWARD = "at", "toward"  # in the address
+PART = "prompt"  # of the page, which clicks change
 SHOWN = 40  # latents
 PREDICTED = 8  # next tokens
 
@@ -88,8 +89,9 @@ def _latents(run: Run, shown: Prompt, place: int) -> None:
     ordered = sorted(found, key=lambda item: _key(item, order.column), reverse=order.descending)
     largest = max(item.value for item in found)
     strongest = max((abs(item.effect) for item in found if item.effect is not None), default=0.0)
-    rows = [_row(run, shown, item, columns, largest, strongest) for item in ordered[:SHOWN]]
-    st.html(table(links.PROMPT, columns, rows, order, query))
+    link = linker(run)
+    rows = [_row(run, shown, item, link(item.latent), columns, largest, strongest) for item in ordered[:SHOWN]]
+    st.html(table(links.PROMPT, columns, rows, order, query, links.inside(PART)))
     more = f"{SHOWN} of {len(found):,} latents are shown, by the column that is sorted. " if len(found) > SHOWN else ""
     if why is not None:
         st.caption(f"{more}No direct effects: {plain(why)}")
@@ -163,15 +165,15 @@ def _key(item: Active, column: str) -> float:
 
 
 def _row(
-    run: Run, shown: Prompt, item: Active, columns: list[Column], largest: float, strongest: float
+    run: Run, shown: Prompt, item: Active, linked: str, columns: list[Column], largest: float, strongest: float
 ) -> tuple[str, ...]:
     coloured = {**st.query_params.to_dict(), "colour": "latent", "of": item.latent}
     cells = {
-        "latent": linked(run, item.latent),
+        "latent": linked,
         "value": bar("mass", item.value / largest, short(item.value)),
         "share": percent(item.share),
         "effect": "" if item.effect is None else signed_bar(item.effect, strongest),
-        "do": f"{links.anchor('show', links.PROMPT, **coloured)} · "
+        "do": f"{links.anchor('show', links.PROMPT, links.inside(PART), **coloured)} · "
         + links.anchor("steer", links.STEER, run=run.name, latents=item.latent, prompt=shown.text),
     }
     return tuple(cells[column.name] for column in columns)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from jaxtyping import Float
 
 from app import model, reading
 from app.problems import NothingToShowError
@@ -90,6 +91,21 @@ def largest(run: Run) -> dict[int, float]:
 def _largest(_index: FeatureIndex, stamp: str) -> dict[int, float]:
     values = _index.latents()["max_activation"].to_pylist()
     return {latent: value for latent, value in enumerate(values) if value}
+
+
+def units(run: Run, d_sae: int) -> Float[Tensor, "d_sae"]:
+    """`largest` as a tensor, for arithmetic over all latents at once: 0 for those that are missing."""
+    import torch
+
+    index = usable_index(run)
+    return torch.zeros(d_sae) if index is None else _units(index, reading.index_stamp(run))
+
+
+@st.cache_resource(max_entries=reading.INDEXES_OPEN, show_spinner=False)
+def _units(_index: FeatureIndex, stamp: str) -> Tensor:
+    import torch
+
+    return torch.tensor(_index.latents()["max_activation"].fill_null(0).to_numpy())
 
 
 def token_id(run: Run, text: str) -> int | None:

@@ -31,21 +31,25 @@ class Cell:
     is_left_out: bool = False
 
 
-def strip(cells: Sequence[Cell], maximum: float, page: str) -> str:
-    """The tokens as running text, linked to `page`; a full colour stands for `maximum`."""
-    return f'<p class="sl-strip">{"".join(_cell(cell, maximum, page) for cell in cells)}</p>'
+def strip(cells: Sequence[Cell], maximum: float, page: str, classes: str = "") -> str:
+    """The tokens as running text, linked to `page`; a full colour stands for `maximum`.
+
+    Args:
+        classes: more CSS classes of the links.
+    """
+    return f'<p class="sl-strip">{"".join(_cell(cell, maximum, page, f" {classes}".rstrip()) for cell in cells)}</p>'
 
 
-def _cell(cell: Cell, maximum: float, page: str) -> str:
+def _cell(cell: Cell, maximum: float, page: str, classes: str) -> str:
     strength = 0 if math.isnan(cell.value) or maximum <= 0 else round(100 * min(max(cell.value / maximum, 0.0), 1.0))
-    chosen, left_out = " sl-picked" if cell.is_chosen else "", " sl-left-out" if cell.is_left_out else ""
+    kind = (" sl-picked" if cell.is_chosen else "") + (" sl-left-out" if cell.is_left_out else "")
     # A word's leading space stays outside the colour: it would hang at the end of the line before.
     word = cell.word.lstrip(" ") or cell.word
     space = cell.word[: len(cell.word) - len(word)]
     address = escape(links.href(page, **cell.query))
     current = ' aria-current="true"' if cell.is_chosen else ""
     return (
-        f'{space}<a class="sl-link sl-token sl-pick{chosen}{left_out}" target="_self" href="{address}"{current} '
+        f'{space}<a class="sl-link sl-token sl-pick{classes}{kind}" target="_self" href="{address}"{current} '
         f'style="--a:{strength}" data-tip="{escape(quoted(cell.word) + cell.tip)}">{in_text(word) or "∅"}</a>'
     )
 

@@ -45,7 +45,7 @@ def _curves(run: Run, live: bool) -> None:
     shown = thinned(lines)
     tokens = [line["tokens"] for line in shown]
     known = [curve for curve in CURVES if any(line.get(curve[0]) is not None for line in shown)]
-    for column, (key, name, log) in zip(st.columns(len(CURVES)), known, strict=False):
+    for column, (key, name, log) in zip(st.columns(len(known)), known, strict=True):
         values = [line.get(key) for line in shown]
         column.plotly_chart(figures.training_curve(tokens, values, name, log), config=figures.CHART, key=f"curve_{key}")
 

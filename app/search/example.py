@@ -6,11 +6,11 @@ import streamlit as st
 
 from app import address, blocks, cells, tokens
 from app.latent.portrait import latent_link
+from app.part import part
 from app.prompt import prompts
 from app.prompt.prompts import LONGEST, Prompt
 from app.tokens import ShownToken
 from app.workspace import Run
-from saelab.features.index import FeatureIndex
 
 ON, OFF, STRENGTH = "on", "off", "strength"  # in the address
 SHOWN = 20
@@ -26,7 +26,7 @@ DEFINED = (
 HOW = {"largest": "its largest activation on any token", "mean": "its mean activation over the tokens"}
 
 
-def by_example(run: Run, index: FeatureIndex) -> None:
+def by_example(run: Run) -> None:
     """Two fields, and the latents ranked by contrast."""
     left, right = st.columns(2, gap="large")
     with left:
@@ -38,24 +38,19 @@ def by_example(run: Run, index: FeatureIndex) -> None:
     if not on.strip():
         st.caption("Type or paste a text, and one that differs from it in what you are after. Ctrl+Enter reads them.")
         return
-    by = address.choice("Strength", STRENGTH, STRENGTHS, "largest")
-    first = prompts.prompt(run, on)
-    second = prompts.prompt(run, off) if off.strip() else None
-    _ranked(run, index, first, second, by)
+    _ranking(run, on, off)
 
 
-def _ranked(run: Run, index: FeatureIndex, first: Prompt, second: Prompt | None, by: str) -> None:
-    import torch
-
+@part
+def _ranking(run: Run, on: str, off: str) -> None:
     from saelab.features.contrast import by_contrast, strengths
 
-    largest = torch.zeros(first.reading.codes.d_sae)
-    for latent, value in prompts.largest(run).items():
-        largest[latent] = value
-    how = "mean" if by == "mean" else "largest"
+    how = "mean" if address.choice("Strength", STRENGTH, STRENGTHS, "largest") == "mean" else "largest"
+    first = prompts.prompt(run, on)
+    second = prompts.prompt(run, off) if off.strip() else None
     one = strengths(first.reading, how)
-    other = torch.zeros_like(one) if second is None else strengths(second.reading, how)
-    ranking = by_contrast(one, other, largest, SHOWN)
+    other = one.new_zeros(len(one)) if second is None else strengths(second.reading, how)
+    ranking = by_contrast(one, other, prompts.units(run, len(one)), SHOWN)
     st.caption(DEFINED.format(how=HOW[how]))
     if not ranking.latents:
         st.caption("No latent fires more strongly on the first text.")

@@ -22,4 +22,7 @@ def show() -> None:
         st.title("Search", anchor=False, width="stretch")
         links.copy_button()
     way = address.choice("Search by", BY, WAYS, "word", label_visibility="collapsed")
-    {"word": by_word, "example": by_example, "direction": by_direction, "notes": by_note}[way](run, index)
+    if way == "example":
+        by_example(run)
+    else:
+        {"word": by_word, "direction": by_direction, "notes": by_note}[way](run, index)

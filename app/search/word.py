@@ -20,6 +20,7 @@ from saelab.features.index import FeatureIndex
 QUERY, TOKEN = "q", "token"  # in the address
 SPELLINGS = 16  # tokens offered for a word
 SHOWN = 15  # lines of a list
+CANDIDATES = 100  # latents that fire on a token, to choose the lines from
 LABELS = 3
 
 
@@ -76,14 +77,15 @@ def _token(run: Run, index: FeatureIndex, word: str, ids: Sequence[int]) -> None
     asked = st.query_params.get(TOKEN, "")
     token = int(asked) if asked in map(str, ids) else ids[0]
     st.html(f'<div class="sl-chips">{"".join(_spelling(run, index, word, id_, id_ == token) for id_ in ids)}</div>')
-    mass = index.search_token(token, SHOWN)
+    # Of those with most activation on it, the ones that are about it: what fires everywhere fires on this word, too.
+    mass = sorted(index.search_token(token, CANDIDATES), key=lambda item: item.share, reverse=True)[:SHOWN]
     columns = st.columns(3, gap="large")
     lists = (
         (
             "Fires on it",
             "mass",
             [(item.latent, item.share, percent(item.share)) for item in mass],
-            "share of the latent",
+            "share of the latent's activation",
         ),
         ("Promotes it", "promoted", _weights(index, token, 1), "logit per unit of activation"),
         ("Suppresses it", "suppressed", _weights(index, token, -1), "logit per unit of activation"),

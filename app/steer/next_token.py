@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import blocks, figures, model
+from app import blocks, model
+from app.curves import curves
 from app.next_tokens import Chance, chances
 from app.notation import short
 from app.prompt import prompts
@@ -30,7 +31,7 @@ def next_token(run: Run, config: SteerConfig) -> None:
 
     answers = steering.answers(run, config)
     st.subheader("The next token", anchor=False)
-    if not bool((answers.logits != answers.clean).any()):
+    if answers.change_nothing:
         st.caption("The edits change nothing here: they begin after the prompt, or the latents are off as they are.")
     left, right = st.columns([1, 1.6], gap="large")
     with left:
@@ -83,19 +84,11 @@ def _curves(run: Run, config: SteerConfig, answers: steering.Answers) -> None:
     rise = shift(answers.clean, answers.logits)
     tokens = _tokens(run, vocabulary, answers.at(max(config.strength, key=abs)) - answers.clean)
     strengths = [strength for strength in answers.strengths if strength is not None]
-    kl, logits = st.columns(2)
-    kl.plotly_chart(
-        figures.responses(
-            strengths, {"KL": divergence(answers.clean, answers.logits).tolist()}, "KL from unsteered (nats)",
-            config.strength,
-        ),
-        config=figures.CHART, key="steer_kl",
-    )  # fmt: skip
-    curves = {quoted(vocabulary[id_]): rise[:, id_].tolist() for id_ in tokens}
-    logits.plotly_chart(
-        figures.responses(strengths, curves, "change of logit", config.strength),
-        config=figures.CHART,
-        key="steer_logits",
+    kl = {"KL": divergence(answers.clean, answers.logits).tolist()}
+    change = {quoted(vocabulary[id_]): rise[:, id_].tolist() for id_ in tokens}
+    st.html(
+        f'<div class="sl-pair">{curves(strengths, kl, "strength", "KL from unsteered (nats)", config.strength, ".3f")}'
+        f"{curves(strengths, change, 'strength', 'change of logit', config.strength)}</div>"
     )
     unit = "a factor" if config.mode == "scale" else "in units of each latent's largest activation"
     st.caption(

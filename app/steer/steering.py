@@ -28,6 +28,14 @@ class Answers:
     logits: Tensor
     """[strengths, d_vocab]."""
 
+    rounding: float
+    """How far logits of the same text may differ that were computed side by side."""
+
+    @property
+    def change_nothing(self) -> bool:
+        """Whether no strength has an effect."""
+        return float((self.logits - self.clean).abs().max()) <= self.rounding
+
     def at(self, strength: float | None) -> Tensor:
         return self.logits[self.strengths.index(None if strength is None else round(strength, 6))]
 
@@ -64,6 +72,8 @@ def answers(run: Run, config: SteerConfig) -> Answers:
 
 @st.cache_resource(max_entries=ANSWERED, show_spinner="Turning it up…")
 def _answers(_run: Run, _config: SteerConfig, key: str) -> Answers:
+    import torch
+
     from saelab.steering.response import next_logits, strength_grid
     from saelab.steering.steer import check_reached, prompt_ids
 
@@ -80,4 +90,5 @@ def _answers(_run: Run, _config: SteerConfig, key: str) -> Answers:
         units=units(_run, _config),
         positions=_config.positions,
     )
-    return Answers(grid, logits[0], logits[1:])
+    precision = max(30 * torch.finfo(torch.float32).eps, torch.finfo(language_model.dtype).eps)
+    return Answers(grid, logits[0], logits[1:], precision * float(logits[0].abs().max()))

@@ -48,17 +48,34 @@ def difference(
     Args:
         units: largest activation of each latent, in which add and clamp count; None: codes as they are.
     """
-    full = as_edits(edits, dictionary.d_sae)
-    latents = torch.tensor([edit.latent for edit in full], dtype=torch.int64, device=dictionary.W_dec.device)
-    directions = dictionary.decoder_directions()[latents]
-    scales = _units(full, units)
+    change = differences(dictionary, [edits], units)
+    return lambda x: change(x.reshape(1, -1, x.shape[-1])).reshape(*x.shape[:-1], dictionary.d_out)
 
-    def change(x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        if not full:
+
+def differences(
+    dictionary: Dictionary, variants: Sequence[Edits], units: Float[Tensor, "d_sae"] | None = None
+) -> Callable[[Float[Tensor, "variants tokens d_in"]], Float[Tensor, "variants tokens d_out"]]:
+    """`difference` under several variants of the edits at once, of x that is the same for all of them: one encoding.
+
+    Args:
+        units: as in `difference`.
+    """
+    full = [as_edits(edits, dictionary.d_sae) for edits in variants]
+    edited = sorted({edit.latent for edits in full for edit in edits})
+    latents = torch.tensor(edited, dtype=torch.int64, device=dictionary.W_dec.device)
+    directions = dictionary.decoder_directions(latents)
+    scales = [_units(edits, units) for edits in full]
+
+    def change(x: Float[Tensor, "variants tokens d_in"]) -> Float[Tensor, "variants tokens d_out"]:
+        if not edited:
             return x.new_zeros(*x.shape[:-1], dictionary.d_out)
-        before = columns(dictionary.encode(x), latents)
-        after = torch.stack([edit.apply(f, s) for edit, f, s in zip(full, before.T, scales, strict=True)], dim=1)
-        return ((after - before) @ directions).reshape(*x.shape[:-1], dictionary.d_out).to(x.dtype)
+        before = columns(dictionary.encode(x[0]), latents)
+        after = before.repeat(len(full), 1, 1)
+        for codes, edits, worth in zip(after, full, scales, strict=True):
+            for edit, unit in zip(edits, worth, strict=True):
+                place = edited.index(edit.latent)
+                codes[:, place] = edit.apply(before[:, place], unit)
+        return ((after - before) @ directions).to(x.dtype)
 
     return change
 
@@ -100,7 +117,7 @@ def direction(
     strengths = [edit.strength or 0.0 for edit in full]
     amounts = torch.tensor([a * u for a, u in zip(strengths, _units(full, units), strict=True)])
     latents = torch.tensor([edit.latent for edit in full], dtype=torch.int64)
-    directions = dictionary.decoder_directions()[latents.to(dictionary.W_dec.device)]
+    directions = dictionary.decoder_directions(latents)
     return amounts.to(directions) @ directions
 
 

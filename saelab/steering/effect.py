@@ -149,11 +149,11 @@ def pushed(
     """
     place = ids.shape[1] - 1 - following
     rest = model.from_position(ids, place)
-    at_once = _at_once(model, ids, following + 1)
+    some_at_once = at_once(model, ids, following + 1)
     widths = [model.width(site) for site in sites]
 
     def steered() -> Iterator[Float[Tensor, "contexts some positions d_vocab"]]:
-        for some in vectors.to(model.device).split(at_once):
+        for some in vectors.to(model.device).split(some_at_once):
             parts = zip(sites, some.repeat(len(ids), 1)[:, None].split(widths, dim=-1), strict=True)
             there = Positions(place, alone=True)
             with model.intervene(*(Intervention(s, partial(torch.add, part), positions=there) for s, part in parts)):
@@ -178,8 +178,9 @@ def _compared(clean: Float[Tensor, "contexts 1 d_vocab"], steered: Float[Tensor,
     return _Outcome(kl.T.cpu(), change.abs().amax(-1).T.cpu(), change.argmax(-1).T.cpu())
 
 
-def _at_once(model: LanguageModel, ids: Int[Tensor, "contexts length"], positions: int) -> int:
-    """Vectors that run together without keys, values and logits growing large."""
+def at_once(model: LanguageModel, ids: Int[Tensor, "contexts length"], positions: int) -> int:
+    """Copies of texts, of which the last `positions` run, that go together without keys, values and logits growing
+    large; at least one."""
     cached = 2 * model.n_layers * model.d_model * ids.numel()
     logits = _COPIES_OF_LOGITS * len(ids) * positions * model.d_vocab
     return max(1, _NUMBERS_AT_ONCE // (cached + logits))

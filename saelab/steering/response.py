@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saelab.dictionaries.dictionary import Dictionary
-from saelab.models import LanguageModel
+from saelab.models import LanguageModel, Positions
 from saelab.steering.config import Method
 from saelab.steering.edits import Edits
-from saelab.steering.steered import steered
+from saelab.steering.effect import at_once
+from saelab.steering.steered import together
 
 
 @torch.no_grad()
@@ -28,13 +29,20 @@ def next_logits(
 ) -> Float[Tensor, "variants d_vocab"]:
     """Logits of what comes after the prompt under each variant's edits, fp32 on the CPU; [] is the model as it is.
 
+    What comes before the edited positions is run once, and the variants go through the rest side by side.
     Args and errors as in `interventions`.
     """
-    ids, found = prompt[None].to(model.device), []
-    for edits in variants:
-        with steered(model, dictionary, edits, method=method, units=units, positions=positions):
-            found.append(model.logits(ids)[0, -1].float().cpu())
-    return torch.stack(found)
+    there = Positions.parse(positions)
+    start = 0 if there is None else min(there.start_in(len(prompt)), len(prompt) - 1)
+    ids, dictionary = prompt[None].to(model.device), dictionary.to(model.device)
+    rest, n = model.from_position(ids, start), at_once(model, ids, len(prompt) - start)
+    found = []
+    for some in (variants[first : first + n] for first in range(0, len(variants), n)):
+        edits = together(dictionary, some, method=method, units=units, positions=positions)
+        with model.intervene(*edits):
+            logits, _ = rest((), len(some))
+        found.append(logits[:, -1].float().cpu())
+    return torch.cat(found)
 
 
 def divergence(before: Float[Tensor, "d_vocab"], after: Float[Tensor, "n d_vocab"]) -> Float[Tensor, "n"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
 from saelab.models import Intervention, LanguageModel, Positions, Site
 from saelab.steering.config import Method
-from saelab.steering.edits import Change, Edits, add_vector, by_difference, by_direction, difference, direction
+from saelab.steering.edits import Change, Edits, add_vector, difference, differences, direction
 from saelab.training.origin import written_before_read, written_sites
 
 
@@ -43,40 +42,60 @@ def interventions(
         UserError: an unknown or repeated latent, a mode that the method does not have, positions that can't be read, or
             edits of a transcoder's codes that would come too late for what it writes.
     """
-    there = Positions.parse(positions)
-    if dictionary.config.targets:
-        return tuple(replace(i, positions=there) for i in _of_transcoder(dictionary, edits, method, units))
-    change: Change = {"difference": by_difference, "direction": by_direction}[method](dictionary, edits, units)
-    return (Intervention(Site.parse(dictionary.site), change, per_position=True, positions=there),)
-
-
-def _of_transcoder(
-    dictionary: Dictionary, edits: Edits, method: Method, units: Float[Tensor, "d_sae"] | None
-) -> tuple[Intervention, ...]:
-    """Read codes at the input site, and add what their edits change at the targets."""
-    sites, widths = written_sites(dictionary.config), [target.width for target in dictionary.config.targets]
     if method == "direction":
-        parts = direction(dictionary, edits, units).split(widths)
-        return tuple(Intervention(s, add_vector(part), per_position=True) for s, part in zip(sites, parts, strict=True))
+        return _placed(dictionary, direction(dictionary, edits, units), positions)
+    return _placed(dictionary, difference(dictionary, edits, units), positions)
+
+
+def together(
+    dictionary: Dictionary,
+    variants: Sequence[Edits],
+    *,
+    method: Method = "difference",
+    units: Float[Tensor, "d_sae"] | None = None,
+    positions: str = "all",
+) -> tuple[Intervention, ...]:
+    """`interventions` for a batch of copies of one text: row n under the n-th of the variants."""
+    if method == "direction":
+        added = torch.stack([direction(dictionary, edits, units) for edits in variants])
+        return _placed(dictionary, added[:, None], positions)
+    return _placed(dictionary, differences(dictionary, variants, units), positions)
+
+
+def _placed(dictionary: Dictionary, added: Tensor | Change, positions: str) -> tuple[Intervention, ...]:
+    """Add where the dictionary writes: a constant, or what is made of the activation that it reads."""
+    there = Positions.parse(positions)
+    sites, widths = written_sites(dictionary.config), [target.width for target in dictionary.config.targets]
+    if isinstance(added, Tensor):
+        parts = added.split(widths, dim=-1) if widths else (added,)
+        changes: list[tuple[Site, Change]] = [(s, add_vector(part)) for s, part in zip(sites, parts, strict=True)]
+    elif widths:
+        changes = _read_and_written(dictionary, added, sites, widths)
+    else:
+        changes = [(sites[0], lambda x: x + added(x))]
+    return tuple(Intervention(site, change, per_position=True, positions=there) for site, change in changes)
+
+
+def _read_and_written(
+    dictionary: Dictionary, added: Change, sites: Sequence[Site], widths: list[int]
+) -> list[tuple[Site, Change]]:
+    """Of a transcoder: read at its input, and add what comes of it at the targets."""
     early = written_before_read(dictionary.config)
     if early is not None:
         raise UserError(
             f"the dictionary reads {dictionary.site} and writes {early}, which the model computes before it, so codes "
             "can't be edited on the way; use method direction"
         )
-    change = difference(dictionary, edits, units)
     changed: list[Float[Tensor, "*batch width"]] = []  # in this forward pass, one for each target
 
     def read(x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
-        changed[:] = change(x).split(widths, dim=-1)
+        changed[:] = added(x).split(widths, dim=-1)
         return x
 
     def write(x: Float[Tensor, "*batch width"], place: int) -> Float[Tensor, "*batch width"]:
         return x + changed[place].to(x)
 
-    reader = Intervention(Site.parse(dictionary.site), read, per_position=True)
-    writers = (Intervention(s, partial(write, place=i), per_position=True) for i, s in enumerate(sites))
-    return reader, *writers
+    return [(Site.parse(dictionary.site), read), *((s, partial(write, place=n)) for n, s in enumerate(sites))]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.evaluations.page import FIRST, first_in_line
 from app.workspace import open_workspace
+from saelab.evaluation.report import FidelityMetrics
+from saelab.evaluation.together.report import OutputMetrics, TogetherReport
 from tests.app.synthetic import Shape, write_run
 from tests.app.synthetic_ioi import ioi_report
 
@@ -146,3 +149,47 @@ def test_a_run_that_disappears_between_clicks_is_left_out(evaluations: OpenPage,
 def test_nothing_judged_names_the_command(evaluations: OpenPage, folder: Path) -> None:
     shutil.rmtree(folder / "ioi-demo")
     assert "<code>saelab ioi demo</code>" in html(evaluations(suite="ioi"))
+
+
+def test_several_in_one_pass_stand_beside_each_alone(evaluations: OpenPage, folder: Path) -> None:
+    """Where errors add up, the sum of each alone is the damage of all."""
+    fidelity = json.loads((folder / "a" / "evaluation" / "fidelity.json").read_text())
+    names = list(OutputMetrics.model_fields)
+    alone = dict.fromkeys(names, 0.25) | {"l0": 4.0, "l0_together": 5.0}
+    report = TogetherReport.model_validate(
+        {
+            "about": [fidelity["about"] | {"dictionary": name} for name in ("a", "<b>")],
+            "metrics": dict.fromkeys(names, 0.5) | {"delta_ce_sum": 0.75},
+            "intervals": fidelity["intervals"] | {"of": {"delta_ce": {"low": 0.4, "high": 0.6}}},
+            "alone": [
+                {"dictionary": name, "metrics": alone, "intervals": fidelity["intervals"] | {"of": {}}}
+                for name in ("a", "<b>")
+            ],
+        }
+    )
+    report.save(folder / "a" / "evaluation" / "together.json")
+    page = evaluations(suite="together", runs=["a"])
+    shown = html(page)
+    assert "0.7500" in shown
+    assert "&lt;b&gt; alone" in shown
+    assert "<b> alone" not in shown
+    (figure,) = page.get("plotly_chart")
+    assert json.loads(figure.proto.spec)["data"][0]["x"] == [0.25, 0.25, 0.75, 0.5]
+    (folder / "a" / "evaluation" / "together.json").write_text("{")
+    assert any("can't be read" in caption.value for caption in evaluations(suite="together", runs=["a"]).caption)
+
+
+def test_every_number_is_defined_and_a_comparison_offered(evaluations: OpenPage, folder: Path) -> None:
+    page = evaluations(runs=["a", "b"])
+    assert all(escape(field.description or "") in html(page) for field in FidelityMetrics.model_fields.values())
+    assert f"saelab compare {folder / 'a'} {folder / 'b'}" in [code.value for code in page.code]
+    assert not evaluations(runs=["a"]).code
+
+
+def test_a_report_that_is_made_anew_is_shown_anew(evaluations: OpenPage, folder: Path) -> None:
+    assert "0.1040" in html(evaluations(runs=["a"]))
+    path = folder / "a" / "evaluation" / "fidelity.json"
+    report = json.loads(path.read_text())
+    report["metrics"]["fvu"] = 0.7654
+    path.write_text(json.dumps(report))
+    assert "0.7654" in html(evaluations(runs=["a"]))

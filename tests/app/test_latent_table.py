@@ -14,7 +14,7 @@ import pytest
 
 from app.dictionary.latent_filter import STATISTICS, UNDERUSED_SHARE, Filter, underused
 from app.dictionary.latent_table import COLUMNS, as_csv, as_parquet
-from app.dictionary.starting_points import choose
+from app.dictionary.starting_points import _enough, choose
 from app.table import Order, Page
 from saelab.evaluation import sparsity
 from saelab.evaluation.report import ZipfLaw
@@ -115,6 +115,14 @@ def test_parquet_holds_the_same(index: FeatureIndex) -> None:
     read = pyarrow.parquet.read_table(io.BytesIO(as_parquet(index.latents(), index.vocabulary)))
     assert read["promoted"][0].as_py() == index.vocabulary[1]
     assert read["density"].equals(index.latents()["density"])
+
+
+@pytest.mark.parametrize(("words", "characters", "count"), [
+    (["a", "b", "c", "d"], 3, 3), (["word", " word", " word"], 5, 2), (["a"], 9, 1), ([], 9, 0),
+    (["", "", "a", "b"], 1, 3),
+])  # fmt: skip
+def test_a_glimpse_has_enough_characters_whatever_the_tokens_are(words: list[str], characters: int, count: int) -> None:
+    assert _enough(words, characters) == count
 
 
 def test_starting_points_are_distinct_and_say_why(index: FeatureIndex) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app import model
 from app.problems import NothingToShowError
@@ -54,6 +56,25 @@ def test_a_model_that_is_gone_is_a_sentence(minds: Path, tmp_path: Path) -> None
     config.write_text(config.read_text().replace(name, str(tmp_path / "gone")))
     with pytest.raises(NothingToShowError, match=r"Model folder .*gone does not exist\. If the folder was moved"):
         model.language_model(run_of(tmp_path))
+
+
+def test_activations_that_are_gone_are_a_sentence(
+    minds: Path, tmp_path: Path, open_page: Callable[..., AppTest]
+) -> None:
+    shutil.copytree(minds / "mind", tmp_path / "mind")
+    (tmp_path / "mind" / "config.yaml").write_text(f"activations: {tmp_path}/harvest\n")
+    with pytest.raises(NothingToShowError, match=r"harvest is no directory of activations.* Put the folder back"):
+        model.language_model(run_of(tmp_path))
+    for address in ("prompt", "steer", "search", "latent", "runs", "evaluations", ""):
+        page = open_page(tmp_path, run="mind")
+        page.session_state["go_to_page"] = (
+            address, {"run": ["mind"], "text": ["The cat"], "latents": ["9"], "by": ["example"], "on": ["The cat"]}
+        )  # fmt: skip
+        page.run()
+        shown = "\n".join(element.proto.body for element in page.get("html"))
+        assert not page.exception
+        assert "This page failed" not in shown
+        assert ("Put the folder back" in shown) == (address in ("prompt", "steer", "search")), address
 
 
 def test_a_model_with_other_weights_is_refused(minds: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.notation import counted, percent, plain, short
+from app.notation import counted, percent, plain, short, signed
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,14 @@ def test_percent(share: float | None, text: str) -> None:
 )
 def test_counted(value: int, text: str) -> None:
     assert counted(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.126, "+0.13"), (-0.126, "-0.13"), (-0.004, "0.00"), (0.004, "0.00"), (0.0, "0.00"), (-0.005001, "-0.01")],
+)
+def test_what_rounds_to_nothing_has_no_sign(value: float, text: str) -> None:
+    assert signed(value, 2) == text
 
 
 def test_plain_escapes_what_markdown_would_read() -> None:

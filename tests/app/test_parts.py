@@ -16,3 +16,8 @@ def test_a_table_escapes_everything_and_tells_numbers_from_texts() -> None:
     assert '<td class="sl-number sl-bad">1,000 <span class="sl-faint">[&lt;1&gt;]</span></td>' in shown
     assert '<td class="sl-wraps">short</td>' in shown
     assert '<td class="sl-divider sl-faint" colspan="3">all of it</td>' in shown
+
+
+def test_warnings_stand_below_the_table() -> None:
+    shown = table(Table(["", "n"], [["a", "1"]], caption=["on some text"], warnings=["not <converged>"]))
+    assert shown.index("not &lt;converged&gt;") < shown.index("on some text")

@@ -27,6 +27,8 @@ from app.tokens import ShownToken, alone, chip, in_text, passage, quoted
         ("**x**", "**x**", "**x**"),
         ("\ufffd", "\ufffd", "\ufffd"),
         ("<|end|>", '<i class="sl-special">&lt;|end|&gt;</i>', "&lt;|end|&gt;"),
+        ("<s>", '<i class="sl-special">&lt;s&gt;</i>', "&lt;s&gt;"),
+        ("</s>", '<i class="sl-special">&lt;/s&gt;</i>', "&lt;/s&gt;"),
     ],
 )
 def test_display(token: str, text: str, by_itself: str) -> None:
@@ -46,6 +48,14 @@ def test_colour_is_activation_over_maximum_and_the_space_stays_outside() -> None
 def test_strength_is_clipped_and_a_zero_maximum_has_no_colour() -> None:
     assert "--a:100" in passage([ShownToken("x", 9.0)], maximum=8.0)
     assert "--a" not in passage([ShownToken("x", 1.0)], maximum=0.0)
+
+
+def test_a_lone_space_is_drawn_only_where_the_latent_is_active_on_it() -> None:
+    spelled = [ShownToken(piece, 0.0) for piece in ("a", " ", "Z", "o")]  # as SentencePiece spells a rare word
+    assert ">a</span><span" in passage(spelled, 1.0)
+    assert "> </span>" in passage(spelled, 1.0)
+    assert "␣" in passage([ShownToken("a", 0.0), ShownToken(" ", 0.5)], 1.0)
+    assert "␣" in passage([ShownToken("a", 0.0), ShownToken(" ", 0.0, is_peak=True)], 1.0)
 
 
 class Texts(HTMLParser):

@@ -32,6 +32,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+DRAWN = """canvas => {  // where there is a point, on the page
+  const { width, height } = canvas, box = canvas.getBoundingClientRect();
+  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  let at = 0;
+  for (let n = 0; n < width * height; n++) if (pixels[4 * n + 3] > pixels[4 * at + 3]) at = n;
+  return [box.x + (at % width) * box.width / width, box.y + Math.floor(at / width) * box.height / height];
+}"""
+
+
 def click_point(page: Page, point: Locator) -> None:
     """A click where the point is: plotly listens on a layer above it."""
     point.scroll_into_view_if_needed()
@@ -55,9 +64,39 @@ def test_runs_lead_to_dictionaries(page: Page, url: str) -> None:
 def test_the_map_leads_to_latents(page: Page, url: str) -> None:
     page.goto(f"{url}/?run=one")
     expect(page.get_by_role("heading", name="Map of decoder directions")).to_be_visible()
-    plot = page.locator(".stPlotlyChart", has=page.get_by_text("first component"))
-    click_point(page, plot.locator(".points path").first)
+    canvas = page.locator("[data-drawn=density] canvas")
+    canvas.scroll_into_view_if_needed()
+    x, y = canvas.evaluate(DRAWN)
+    page.mouse.move(x, y)
+    expect(page.get_by_text(re.compile(r"^latent \d+\nfires on"))).to_be_visible()
+    page.mouse.click(x, y)
     expect(page).to_have_url(re.compile(r"/latent\?.*latent=\d+"))
+
+
+def test_the_map_zooms_and_changes_colour_and_the_table_keeps_it(page: Page, url: str) -> None:
+    page.goto(f"{url}/?run=one")
+    canvas = page.locator("[data-drawn] canvas")
+    canvas.scroll_into_view_if_needed()
+    first = canvas.evaluate("canvas => canvas.toDataURL()")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 300, steps=4)
+    page.mouse.up()
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != first  # and no latent was opened
+    canvas.dblclick(position={"x": 2, "y": 2})
+    assert canvas.evaluate("canvas => canvas.toDataURL()") == first
+    page.get_by_role("radio", name="Best label").click()
+    expect(page.locator("[data-drawn=label]")).to_be_visible()
+    expect(page.get_by_text("others, or none")).to_be_visible()
+    expect(page).to_have_url(re.compile("colour=label"))
+    page.locator("th a", has_text="Largest").click()
+    expect(page.locator("th a", has_text="Largest ↓")).to_be_visible()
+    expect(page).to_have_url(re.compile("(?=.*sort=max_activation)(?=.*colour=label)"))
+    page.reload()
+    expect(page.locator("th a", has_text="Largest ↓")).to_be_visible()
+    expect(page.locator("[data-drawn=label]")).to_be_visible()
 
 
 def test_evaluations_by_suite_and_the_judgement(page: Page, url: str) -> None:

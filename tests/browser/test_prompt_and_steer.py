@@ -70,7 +70,7 @@ def test_settings_travel_as_a_file(page: Page, thinking: str) -> None:
     )
     expect(page).to_have_url(re.compile(r"latents=9%2C"))
     expect(page.get_by_role("textbox", name="Latents")).to_have_value("9, 3")
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".sl-curves").first).to_be_visible()
 
 
 def test_what_is_typed_neither_runs_nor_formats(page: Page, thinking: str) -> None:

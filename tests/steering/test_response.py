@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from saelab.steering.edits import LatentEdit
 from saelab.steering.response import divergence, next_logits, shift, strength_grid
+from saelab.steering.steered import steered
 
 
 def test_adding_a_direction_moves_the_logits_in_proportion(model, make_dictionary, tokens):
@@ -52,3 +53,25 @@ def test_the_grid_holds_what_was_asked_for_and_its_surroundings():
     both = strength_grid([-2.0], steps=2)
     assert both == [-2.5, -2.0, 0.0, 2.5]
     assert strength_grid([0.0], steps=1) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("positions", ["all", "3:", "4", "-1:", "30:"])
+@pytest.mark.parametrize(("method", "mode"), [("difference", "add"), ("difference", "clamp"), ("direction", "add")])
+def test_variants_side_by_side_answer_as_each_does_alone(
+    model, make_dictionary, tokens, monkeypatch, positions, method, mode
+):
+    """At a site in the middle, so that later positions read what was edited at earlier ones."""
+    dictionary, prompt = make_dictionary("blocks.0.resid_post"), tokens[0]
+    units = torch.rand(32, generator=torch.Generator().manual_seed(1)) + 1
+    variants = [
+        [LatentEdit(latent=latent, mode=mode, strength=strength) for latent in latents]
+        for strength, latents in ((0.5, [7]), (3.0, [9, 7]), (2.0, [1]))
+    ]
+    given = {"method": method, "units": units, "positions": positions}
+    alone = []
+    for edits in [[], *variants]:
+        with steered(model, dictionary, edits, **given):
+            alone.append(model.logits(prompt[None])[0, -1])
+    assert_close(next_logits(model, dictionary, prompt, [[], *variants], **given), torch.stack(alone))
+    monkeypatch.setattr("saelab.steering.response.at_once", lambda *_: 3)  # a remainder of one
+    assert_close(next_logits(model, dictionary, prompt, [[], *variants], **given), torch.stack(alone))

@@ -9,8 +9,9 @@ from saelab.dictionaries.config import Target
 from saelab.dictionaries.dictionary import Dictionary
 from saelab.errors import UserError
 from saelab.models import Intervention, Site
-from saelab.steering.config import LatentEdit
+from saelab.steering.config import LatentEdit, Method
 from saelab.steering.edits import by_difference
+from saelab.steering.response import next_logits
 from saelab.steering.steered import Sampling, interventions, side_by_side, steered
 
 READS, MLP, LATE = "blocks.0.resid_mid", "blocks.0.mlp_out", "blocks.1.attn.z.head1"
@@ -95,3 +96,14 @@ def test_edits_at_some_positions_are_felt_there(model, tokens, transcoder, posit
     first = int(positions.strip(":")) % tokens.shape[1]
     assert torch.equal(after[:, :first], before[:, :first])
     assert not torch.equal(after[:, first], before[:, first])
+
+
+@pytest.mark.parametrize("method", ["difference", "direction"])
+def test_several_variants_at_once_are_felt_as_each_alone(model, tokens, transcoder, method: Method):
+    dictionary, variants = transcoder(READS, MLP, LATE), [{}, {3: 1.0}, {3: 2.0, 5: 1.0}]
+    alone = []
+    for edits in variants:
+        with steered(model, dictionary, edits, method=method):
+            alone.append(model.logits(tokens[:1])[0, -1])
+    torch.testing.assert_close(next_logits(model, dictionary, tokens[0], variants, method=method), torch.stack(alone))
+    assert not torch.equal(alone[0], alone[1])
