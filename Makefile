@@ -7,18 +7,19 @@ PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test peers test-peers check format wheel clean
+.PHONY: help install demo test test-distributed peers test-peers check format wheel clean
 
 help:
-	@echo "make install     make .venv and install saelab with pinned versions"
-	@echo "make demo        train a dictionary on the bundled model and browse its features"
-	@echo "make test        run the tests"
-	@echo "make peers       make .venv-peers: saelab beside sparsify, dictionary_learning and SAELens"
-	@echo "make test-peers  run the tests that need them"
-	@echo "make check       ruff (lint and format) and pyright"
-	@echo "make format      let ruff rewrite what it can"
-	@echo "make wheel       build dist/saelab-*.whl"
-	@echo "make clean       remove build and cache folders (runs and .venv stay)"
+	@echo "make install           make .venv and install saelab with pinned versions"
+	@echo "make demo              train a dictionary on the bundled model and browse its features"
+	@echo "make test              run the tests"
+	@echo "make test-distributed  run the long tests with several processes"
+	@echo "make peers             make .venv-peers: saelab beside sparsify, dictionary_learning and SAELens"
+	@echo "make test-peers        run the tests that need them"
+	@echo "make check             ruff (lint and format) and pyright"
+	@echo "make format            let ruff rewrite what it can"
+	@echo "make wheel             build dist/saelab-*.whl"
+	@echo "make clean             remove build and cache folders (runs and .venv stay)"
 
 install: $(STAMP)
 
@@ -35,7 +36,10 @@ demo: $(STAMP)
 
 # TESTS narrows the run: make test TESTS="tests/cli -k help"
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not distributed" $(TESTS)
+
+test-distributed: $(STAMP)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m distributed $(TESTS)
 
 # An environment of its own: SAELens needs an older transformer-lens. .venv is left alone.
 peers: $(PEERS_STAMP)
