@@ -101,7 +101,7 @@ def test_the_map_zooms_and_changes_colour_and_the_table_keeps_it(page: Page, url
 
 def test_evaluations_by_suite_and_the_judgement(page: Page, url: str) -> None:
     page.goto(f"{url}/evaluations")
-    expect(page.locator(".sl-report thead")).to_contain_text("two")
+    expect(page.locator(".sl-report thead").first).to_contain_text("two")
     page.get_by_text("Sparsity (2)").click()
     expect(page.locator(".sl-report").first).to_contain_text("Zipf law")
     page.get_by_text("IOI (1)").click()
@@ -110,7 +110,7 @@ def test_evaluations_by_suite_and_the_judgement(page: Page, url: str) -> None:
     page.goto(f"{url}/evaluations?suite=ioi&part=(B)NM%20z")
     expect(page.locator(".sl-report", has_text="k = 4")).to_contain_text("task topk (agnostic)")
     page.goto(f"{url}/evaluations?suite=fidelity&runs=two")
-    expect(page.locator(".sl-report thead")).not_to_contain_text("one")
+    expect(page.locator(".sl-report thead").first).not_to_contain_text("one")
 
 
 def test_prompt_and_steer_compute(page: Page, url: str) -> None:
@@ -120,7 +120,7 @@ def test_prompt_and_steer_compute(page: Page, url: str) -> None:
     tokens.nth(1).click()
     expect(page).to_have_url(re.compile(r"[?&]at=1(&|$)"))
     page.goto(f"{url}/steer?run=one&latents=3&prompt={TEXT}")
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".sl-curves").first).to_be_visible()
 
 
 def test_two_visitors_see_their_own(chromium: Browser, url: str) -> None:
@@ -128,7 +128,7 @@ def test_two_visitors_see_their_own(chromium: Browser, url: str) -> None:
         page = chromium.new_context().new_page()
         page.set_default_timeout(60_000)
         page.goto(f"{url}/evaluations?suite=fidelity&runs=one&runs=two")
-        expect(page.locator(".sl-report thead")).to_contain_text("two", timeout=60_000)
+        expect(page.locator(".sl-report thead").first).to_contain_text("two", timeout=60_000)
         return page
 
     first, second = visitor(), visitor()
