@@ -56,7 +56,10 @@ RUN = "a"
 
 @dataclass(frozen=True)
 class Step:
-    """An interaction: its name, what is done the n-th time, and whose text then changes."""
+    """An interaction: its name, what is done the n-th time, and whose text then changes.
+
+    Of typing, it must be a result: a field that is being typed into shows a hint at once.
+    """
 
     name: str
     act: Callable[[Page, int], None]
@@ -105,7 +108,7 @@ PAGES = (
     )),
     Opened("Dictionary", f"?run={RUN}", ".sl-tiles", (
         Step("sort all latents", sort("Largest", "Density"), ".sl-table"),
-        Step("filter all latents", fill("Fires on, promotes, label, or name", "said", "")),
+        Step("filter all latents", fill("Fires on, promotes, label, or name", "a", ""), ".sl-table"),
         Step("colour the map", choose("Best label", "Density"), "[data-drawn]"),
     )),
     Opened("Latent", f"latent?run={RUN}&latent=3", ".sl-row p", (
@@ -113,7 +116,7 @@ PAGES = (
         Step("other examples", choose("25–50%", "Strongest"), ".sl-examples"),
     )),
     Opened("Search", f"search?run={RUN}&q=said", ".sl-bars", (
-        Step("another word", fill("A word, a piece of one, a label, or a name you gave", "dog", "said")),
+        Step("another word", fill("A word, a piece of one, a label, or a name you gave", "dog", "said"), ".sl-bars"),
     )),
     Opened("Search by example", f"search?run={RUN}&by=example&on={TEXTS[0]}&off={TEXTS[1]}", ".sl-bar", (
         Step("how strength is taken", choose("Mean over tokens", "Largest activation")),
@@ -121,12 +124,13 @@ PAGES = (
     Opened("Search by direction", f"search?run={RUN}&by=direction", ".sl-bar", ()),
     Opened("Prompt", f"prompt?run={RUN}&text={TEXTS[0]}", ".sl-strip", (
         Step("another token", token),
-        Step("another text", fill("Text", *reversed(TEXTS), key="Control+Enter")),
-        Step("a text nobody read", fill("Text", *(f"{n} {TEXTS[n % 2]}" for n in range(99)), key="Control+Enter")),
+        Step("another text", fill("Text", *reversed(TEXTS), key="Control+Enter"), ".sl-strip"),
+        Step("a text nobody read", fill("Text", *(f"{n} {TEXTS[n % 2]}" for n in range(99)), key="Control+Enter"),
+             ".sl-strip"),
     )),
     Opened("Steer", f"steer?run={RUN}&latents=3&prompt={TEXTS[0]}", ".sl-curves", (
-        Step("another strength", fill("Strengths", "1, 3", "1, 2, 4")),
-        Step("a strength nobody tried", fill("Strengths", *(f"1, {n / 8}" for n in range(9, 99)))),
+        Step("another strength", fill("Strengths", "1, 3", "1, 2, 4"), "h4"),
+        Step("a strength nobody tried", fill("Strengths", *(f"1, {n / 8}" for n in range(9, 99))), "h4"),
     )),
     Opened("Evaluations", "evaluations?suite=fidelity", ".sl-report", (
         Step("another suite", choose("Sparsity (50)", "Fidelity (50)")),

@@ -272,7 +272,8 @@ def test_a_rank_that_is_killed_is_named_and_any_number_goes_on(
     others = [end for rank, end in enumerate(ends) if rank != victim]
     assert {kind for kind, _ in others} <= {"LostRankError", "SaidElsewhereError"}
     assert all(f"rank {victim} (process " in sentence for _, sentence in others)
-    assert not (tmp_path / "index").exists()
+    # A helper may die when nobody waits for its part any more: then the index is there, and whole.
+    assert not (tmp_path / "index").exists() or (where == "write.neighbours" and contents(tmp_path / "index") == whole)
     shutil.rmtree(tmp_path / "ends")
     if call % 2:
         assert contents(build_index(case)) == whole
