@@ -83,12 +83,12 @@ def shots(run: str, latent: int, steered: str, has_judgement: bool) -> list[Shot
         Shot(
             "steer",
             address("steer", latents=steered, strength="1, 2", prompt='The girl was happy. "I like it,"'),
-            ".js-plotly-plot",
+            ".sl-curves",
         ),
         Shot(
             "steer-texts",
             address("steer", latents=steered, strength="1, 2", prompt='The girl was happy. "I like it,"'),
-            ".js-plotly-plot",
+            ".sl-curves",
             write_texts,
         ),
         Shot("evaluations", "evaluations?suite=fidelity", ".sl-report"),
