@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def first_starting_point(browser: Browser, url: str) -> int:
     page.goto(url)
     card = page.locator("a.sl-card").first
     card.wait_for(timeout=PATIENCE_MS)
-    number = int(card.inner_text().split()[1])
+    number = int(re.findall(r"\d+", card.inner_text())[0])  # what it is called stands close behind
     page.close()
     return number
 
